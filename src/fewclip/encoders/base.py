@@ -1,0 +1,42 @@
+"""What an encoder is: two towers that put images and texts into one space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A frozen vision-language model.
+
+    Attributes:
+        name: The name that opens it again, as in ``load_encoder(name)``.
+        dim: Number of channels d of its features.
+        logit_scale: Factor on cosines that makes its zero-shot softmax meaningful (100 for OpenAI CLIP).
+        fingerprint: Changes whenever the same image or text would give other features: weights,
+            preprocessing, pooling, text handling. Stored with features and adapters.
+    """
+
+    name: str
+    dim: int
+    logit_scale: float
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode_images(self, images: Sequence[Image.Image | str | Path]) -> np.ndarray:
+        """Unit-norm float32 features, (n, d), of PIL images or paths.
+
+        Raises:
+            ImageError: An image cannot be decoded; the error names it.
+        """
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit-norm float32 features, (n, d), of sentences."""
+        ...
