@@ -1,0 +1,46 @@
+"""Pure tensor mathematics: no state, no files, no logging.
+
+Torch tensors in, torch tensors out, on the device of the inputs. Features are expected to be unit-norm and
+labels to be int64 class indices; nothing is checked here.
+"""
+
+from fewclip.functional.cache import affinity, cache_logits, class_sums, tip_adapter_logits
+from fewclip.functional.leave_one_out import (
+    balance_factors,
+    fill_absent,
+    leave_one_out_sums,
+    shots_per_class,
+)
+from fewclip.functional.refinement import (
+    ape_logits,
+    inter_class_similarity,
+    inter_class_variance,
+    key_divergence,
+    refine_channels,
+    refinement_criterion,
+)
+from fewclip.functional.search import best_alpha, best_of_intervals, spread, winning_intervals
+from fewclip.functional.zero_shot import unit, zero_shot_logits
+
+__all__ = [
+    "affinity",
+    "ape_logits",
+    "balance_factors",
+    "best_alpha",
+    "best_of_intervals",
+    "cache_logits",
+    "class_sums",
+    "fill_absent",
+    "inter_class_similarity",
+    "inter_class_variance",
+    "key_divergence",
+    "leave_one_out_sums",
+    "refine_channels",
+    "refinement_criterion",
+    "shots_per_class",
+    "spread",
+    "tip_adapter_logits",
+    "unit",
+    "winning_intervals",
+    "zero_shot_logits",
+]

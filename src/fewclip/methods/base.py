@@ -1,0 +1,322 @@
+"""The one abstract class of all methods: validation, classes, devices, and scikit-learn's contract."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from fewclip.errors import FeatureError, LabelError, ParameterError
+from fewclip.functional import class_sums, shots_per_class, unit, zero_shot_logits
+from fewclip.methods.validation import as_numpy, check_features, check_text_features, encode_labels
+from fewclip.selection import PROTOCOLS, SelectionResult
+
+
+@dataclass(frozen=True)
+class Support:
+    """Labelled images on the device of the fit.
+
+    Attributes:
+        features: Unit-norm feature of every row (view), (r, d).
+        labels: Class index of every row, (r,).
+        images: Which image each row is a view of, (r,): an index of ``keys``.
+        keys: One key an image: the normalised mean of its views, (m, d).
+        key_labels: Class index of every key, (m,).
+        n_classes: c.
+    """
+
+    features: Tensor
+    labels: Tensor
+    images: Tensor
+    keys: Tensor
+    key_labels: Tensor
+    n_classes: int
+
+    @property
+    def shots(self) -> Tensor:
+        """Images of each class, (c,)."""
+        return shots_per_class(self.key_labels, self.n_classes)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Validation rows: unit-norm features (n, d) and class indices (n,)."""
+
+    features: Tensor
+    labels: Tensor
+
+
+class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
+    """A few-shot classifier on the features of a frozen vision-language model.
+
+    A method implements ``_fit`` and ``_logits``; everything else stands here once.
+
+    Args:
+        text_features: Text features T, (c, d), or a list of c arrays (p, d) of several prompts a class,
+            averaged where a method wants one row. None: the class means of the labelled images stand in
+            (vision-only; every class then needs an image).
+        classes: The labels of the rows of ``text_features``; None: the sorted labels of ``y``, whose number
+            must then agree. A class without labelled images lives on its text alone.
+        logit_scale: s, the factor on cosines; belongs to the encoder (100 for OpenAI CLIP).
+        selection: How hyper-parameters set to ``"auto"`` are chosen: ``none`` (fixed defaults), ``loo``
+            (leave-one-out on the labelled images), ``fewshot`` (at most 4 labels a class of ``X_val``),
+            ``full`` (all of ``X_val``), ``auto`` (``full`` if ``X_val`` is given, else ``loo``, and
+            ``none`` where no class has two images).
+        class_balance: Scale the cache sum of each class by k̄/k_c, and let classes without images live on
+            their text. False: the published sums.
+        device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, …
+        random_state: Seed of methods that draw random numbers, an int or None.
+
+    Attributes:
+        classes_: Sorted labels, (c,). Columns of all outputs follow it.
+        n_features_in_: d.
+        text_features_: Unit-norm text features in the order of ``classes_``, (c, d).
+        selection_: What was tried and chosen, a ``SelectionResult``.
+        temperature_: Divisor of logits in ``predict_proba``; 1 until calibrated.
+    """
+
+    def __init__(
+        self,
+        text_features: ArrayLike | Tensor | Sequence[Any] | None = None,
+        *,
+        classes: ArrayLike | None = None,
+        logit_scale: float = 100.0,
+        selection: str = "auto",
+        class_balance: bool = True,
+        device: str = "auto",
+        random_state: int | None = None,
+    ) -> None:
+        self.text_features = text_features
+        self.classes = classes
+        self.logit_scale = logit_scale
+        self.selection = selection
+        self.class_balance = class_balance
+        self.device = device
+        self.random_state = random_state
+
+    # ---- what a method implements ----
+
+    @abstractmethod
+    def _fit(self, support: Support, validation: Rows | None) -> SelectionResult:
+        """Learns the state of the method from ``support``; chooses settings on ``validation`` if given."""
+
+    @abstractmethod
+    def _logits(self, queries: Tensor) -> Tensor:
+        """Logits (n, c) of unit-norm queries (n, d)."""
+
+    def _key_contributions(self, queries: Tensor) -> Tensor | None:
+        """What each labelled image adds to the logit of its class, (n, m); None: the method has no cache."""
+        return None
+
+    # ---- scikit-learn's contract ----
+
+    def fit(
+        self,
+        X: ArrayLike | Tensor,
+        y: ArrayLike | Tensor,
+        *,
+        groups: ArrayLike | None = None,
+        X_val: ArrayLike | Tensor | None = None,
+        y_val: ArrayLike | Tensor | None = None,
+    ) -> Self:
+        """Adapts to labelled images.
+
+        Args:
+            X: Features, (r, d); normalised here.
+            y: Labels, (r,).
+            groups: Rows that share a value are views of one image, (r,); None: every row its own image.
+            X_val: Features of validation images for ``selection="full"`` or ``"fewshot"``, (n, d).
+            y_val: Their labels, (n,).
+
+        Raises:
+            FeatureError: NaN, infinity, a zero row, or a dimension other than the text features'.
+            LabelError: A label without a class, or classes and text features that do not agree.
+            ParameterError: A parameter outside its range.
+        """
+        X, y = check_features(self, as_numpy(X), as_numpy(y), reset=True)
+        self._check_parameters(X_val, y_val)
+        self.classes_, labels = encode_labels(self._class_labels(), self.text_features, y)
+        features = self._tensor(X)
+        images, keys, key_labels = _group_views(features, torch.as_tensor(labels), groups)
+        support = Support(
+            features, self._index(labels), images, keys, key_labels.to(keys.device), len(self.classes_)
+        )
+        self.support_features_, self.support_labels_ = support.keys, support.key_labels
+        self.text_features_ = self._text_rows(support)
+        self.temperature_ = 1.0
+        self.selection_ = self._fit(support, self._validation_rows(X_val, y_val, X))
+        return self
+
+    def predict_logits(self, X: ArrayLike | Tensor) -> np.ndarray:
+        """Logits, (n, c), float32, columns in the order of ``classes_``; never calibrated."""
+        with torch.inference_mode():
+            return self._logits(self._queries(X)).cpu().numpy()
+
+    def predict(self, X: ArrayLike | Tensor) -> np.ndarray:
+        """Labels, (n,)."""
+        winners = self.predict_logits(X).argmax(1)
+        return self.classes_[winners]
+
+    def predict_proba(self, X: ArrayLike | Tensor) -> np.ndarray:
+        """Probabilities, (n, c): softmax of the logits over ``temperature_``."""
+        logits = torch.as_tensor(self.predict_logits(X)).double()
+        return torch.softmax(logits / self.temperature_, dim=1).numpy()
+
+    def decision_function(self, X: ArrayLike | Tensor) -> np.ndarray:
+        """Logits as scikit-learn wants them: (n, c), or for two classes their difference, (n,)."""
+        logits = self.predict_logits(X)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def evidence(self, X: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Splits the logits exactly into what text and what images say.
+
+        Returns:
+            (text, image, contributions): two (n, c) terms whose sum is ``predict_logits``, and what each of
+            the m labelled images (in the order of ``support_labels_``) adds to the logit of its class,
+            (n, m), zeros for a method without a cache.
+        """
+        with torch.inference_mode():
+            queries = self._queries(X)
+            logits, text = self._logits(queries), self._text_logits(queries)
+            contributions = self._key_contributions(queries)
+            if contributions is None:
+                contributions = queries.new_zeros(len(queries), len(self.support_labels_))
+            return text.cpu().numpy(), (logits - text).cpu().numpy(), contributions.cpu().numpy()
+
+    # ---- shared pieces ----
+
+    def _text_logits(self, queries: Tensor) -> Tensor:
+        return zero_shot_logits(queries, self.text_features_, logit_scale=self.logit_scale)
+
+    def _support_logits(self, support: Support) -> Tensor:
+        """Text logits of the support rows, (r, c).
+
+        Class means that stand in for text leave the row's own image out: with it, they recognise it.
+        """
+        logits = self._text_logits(support.features)
+        if self.text_features is not None:
+            return logits
+        sums = class_sums(support.keys.T, support.key_labels, support.n_classes).T
+        others = unit(sums[support.labels] - support.keys[support.images])
+        own = self.logit_scale * (support.features * others).sum(1, keepdim=True)
+        return logits.scatter(1, support.labels[:, None], own)
+
+    def _queries(self, X: ArrayLike | Tensor) -> Tensor:
+        check_is_fitted(self)
+        return self._tensor(check_features(self, as_numpy(X), reset=False))
+
+    def _tensor(self, features: np.ndarray) -> Tensor:
+        return unit(torch.as_tensor(features, dtype=torch.float32, device=self._device))
+
+    def _index(self, labels: np.ndarray) -> Tensor:
+        return torch.as_tensor(labels, dtype=torch.int64, device=self._device)
+
+    def _class_labels(self) -> np.ndarray | None:
+        return None if self.classes is None else np.asarray(self.classes)
+
+    @property
+    def _device(self) -> torch.device:
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _check_parameters(self, X_val: Any, y_val: Any) -> None:
+        if self.selection not in PROTOCOLS:
+            raise ParameterError(
+                f"The 'selection' parameter of {type(self).__name__}",
+                expected=f"one of {', '.join(PROTOCOLS)}",
+                got=repr(self.selection),
+                fix="Choose one of these.",
+            )
+        if (X_val is None) != (y_val is None) or (X_val is None and self.selection in ("full", "fewshot")):
+            raise ParameterError(
+                "X_val, y_val",
+                expected="both, or neither and a selection that needs no validation labels",
+                got=f"selection={self.selection!r} with {'only one' if X_val is not y_val else 'neither'}",
+                fix="Pass fit(X, y, X_val=…, y_val=…), or use selection='loo'.",
+            )
+        if not self.logit_scale > 0:
+            raise ParameterError(
+                "logit_scale",
+                expected="a number above 0",
+                got=repr(self.logit_scale),
+                fix="Pass the encoder's own, 100 for OpenAI CLIP.",
+            )
+
+    def _text_rows(self, support: Support) -> Tensor:
+        """Unit-norm text features in the order of ``classes_``, (c, d); class means if there are none."""
+        if self.text_features is None:
+            missing = [str(self.classes_[i]) for i in (support.shots == 0).nonzero()[:, 0].tolist()]
+            if missing:
+                raise LabelError(
+                    f"class {missing[0]!r}",
+                    expected="text features, or a labelled image of every class",
+                    got="neither",
+                    fix="Pass text_features=, or leave the class out of classes=.",
+                )
+            return unit(class_sums(support.keys.T, support.key_labels, support.n_classes).T)
+        rows = check_text_features(self.text_features, self.n_features_in_)
+        if self.classes is not None:
+            rows = rows[np.argsort(np.asarray(self.classes))]
+        return self._tensor(rows)
+
+    def _validation_rows(self, X_val: Any, y_val: Any, X: np.ndarray) -> Rows | None:
+        if X_val is None or y_val is None:
+            return None
+        features, labels = check_features(self, as_numpy(X_val), as_numpy(y_val), reset=False)
+        seen = {row.tobytes() for row in np.asarray(X, np.float32)}
+        shared = [i for i, row in enumerate(np.asarray(features, np.float32)) if row.tobytes() in seen]
+        if shared:
+            raise FeatureError(
+                f"X_val row {shared[0]}",
+                expected="images that are not in X",
+                got=f"{len(shared)} rows that are",
+                fix="Keep the validation images out of the fit, or use selection='loo'.",
+            )
+        known = dict(zip(self.classes_.tolist(), range(len(self.classes_)), strict=True))
+        strange = sorted({str(label) for label in labels.tolist() if label not in known})
+        if strange:
+            raise LabelError(
+                f"y_val label {strange[0]!r}",
+                expected="one of the fitted classes",
+                got="a label that is none of them",
+                fix="Remove these rows, or add the class with its images or its text.",
+            )
+        return Rows(self._tensor(features), self._index(np.array([known[v] for v in labels.tolist()])))
+
+
+def _group_views(features: Tensor, labels: Tensor, groups: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Image index of every row (r,), one key an image (m, d), and the keys' labels (m,)."""
+    if groups is None:
+        return torch.arange(len(features), device=features.device), features, labels
+    groups = np.asarray(groups)
+    if groups.shape != (len(features),):
+        raise LabelError(
+            "groups",
+            expected=f"one value a row, shape ({len(features)},)",
+            got=f"shape {groups.shape}",
+            fix="Give rows that are views of one image the same value.",
+        )
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))  # images keep the order in which they first appear
+    images = torch.as_tensor(rank[inverse])
+    key_labels = labels[torch.as_tensor(np.sort(first))]
+    mixed = (labels != key_labels[images]).nonzero()
+    if len(mixed):
+        raise LabelError(
+            f"group {groups[int(mixed[0])]!r}",
+            expected="one label for all views of an image",
+            got="two",
+            fix="Check groups and y: rows of one group are views of one image.",
+        )
+    images = images.to(features.device)
+    sums = features.new_zeros(len(first), features.shape[1]).index_add(0, images, features)
+    return images, unit(sums), key_labels

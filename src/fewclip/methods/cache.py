@@ -1,0 +1,248 @@
+"""Methods that add a key-value cache to zero-shot logits: z = s·f Tᵀ + α · B."""
+
+from __future__ import annotations
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from fewclip.errors import ParameterError
+from fewclip.functional import (
+    affinity,
+    balance_factors,
+    class_sums,
+    fill_absent,
+    spread,
+    unit,
+)
+from fewclip.methods.base import FewShotMethod, Rows, Support
+from fewclip.methods.leave_one_out import left_out_rows, left_out_sums, removed_class_sums
+from fewclip.selection import FEWSHOT_LABELS, Judge, Protocol, SelectionResult, Setting, search
+
+T = TypeVar("T")
+_TILE = 2**22  # affinities held at once in prediction (float32: 16 MiB)
+BETAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # tried for beta="auto"
+DEFAULT_STRENGTH = 0.1  # where nothing can be judged: little to gain, next to nothing to lose
+
+
+@dataclass(frozen=True)
+class KeySet:
+    """Cache keys on their channels.
+
+    Attributes:
+        keys: Unit-norm keys, (m, q).
+        channels: The q channels they keep, (q,); None: all.
+        divergence: KL in bits by which γ weighs each key, (m,); None: every key weighs 1.
+    """
+
+    keys: Tensor
+    channels: Tensor | None = None
+    divergence: Tensor | None = None
+
+    def cosines(self, queries: Tensor) -> Tensor:
+        """Cosines of unit-norm queries (n, d) to the keys on their channels, (n, m)."""
+        return (queries if self.channels is None else unit(queries[:, self.channels])) @ self.keys.T
+
+    def weights(self, gamma: float) -> Tensor:
+        """exp(γ·KL), (m,)."""
+        if self.divergence is None:
+            return self.keys.new_ones(len(self.keys))
+        return torch.exp(gamma * self.divergence)
+
+
+class CacheMethod(FewShotMethod):
+    """z = s·f Tᵀ + α·B, B the balanced class sums of weighted affinities exp(−β(1 − cos))·exp(γ·KL).
+
+    Attributes:
+        alpha_, beta_: The settings in use.
+        keys_: Unit-norm cache keys on the kept channels, (m, q).
+        key_weights_: Weight of each key, (m,).
+        channels_: Kept channels, (q,), in the order of ``keys_``'s columns; None: all.
+    """
+
+    alpha: float | str
+    beta: float | str
+
+    # ---- what a method implements ----
+
+    @abstractmethod
+    def _key_set(self, support: Support, n_channels: int) -> KeySet:
+        """The cache on the best ``n_channels`` channels."""
+
+    @abstractmethod
+    def _search_space(self) -> dict[str, tuple[float, ...]]:
+        """Values of ``n_channels``, ``beta``, ``gamma`` to try; one value for a setting that is fixed."""
+
+    @abstractmethod
+    def _default_setting(self) -> Setting:
+        """The setting in use where nothing can be judged."""
+
+    # ---- fit ----
+
+    def _fit(self, support: Support, validation: Rows | None) -> SelectionResult:
+        self._check_settings()
+        self.class_factors_ = self._class_factors(support)
+        self.present_ = support.shots > 0
+        key_sets = _remember_last(lambda n_channels: self._key_set(support, n_channels))
+        result = self._select(support, validation, key_sets)
+        setting = result.settings
+        chosen = key_sets(int(setting["n_channels"]))
+        self.keys_ = chosen.keys
+        self.channels_ = chosen.channels
+        self.key_weights_ = chosen.weights(setting["gamma"])
+        self.alpha_, self.beta_ = float(setting["alpha"]), float(setting["beta"])
+        return result
+
+    def _class_factors(self, support: Support) -> Tensor:
+        if self.class_balance:
+            return balance_factors(support.key_labels, support.n_classes)
+        return support.keys.new_ones(support.n_classes)
+
+    def _select(
+        self, support: Support, validation: Rows | None, key_sets: Callable[[int], KeySet]
+    ) -> SelectionResult:
+        protocol, note = self._protocol(support, validation)
+        if protocol == "none":
+            setting = self._default_setting()
+            alpha = self._default_alpha(support, key_sets, setting)
+            strength = DEFAULT_STRENGTH if self.alpha == "auto" else None
+            return SelectionResult("none", {**setting, "alpha": alpha}, strength=strength, note=note)
+        space = self._search_space()
+        settings = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+        if protocol == "loo" or validation is None:
+            judge, labels_used = self._leave_one_out_judge(support, key_sets), 0
+        else:
+            rows = self._fewshot(validation, support) if protocol == "fewshot" else validation
+            judge, labels_used = self._validation_judge(support, rows, key_sets), len(rows.labels)
+        alpha = None if self.alpha == "auto" else float(self.alpha)
+        return search(
+            judge, settings, protocol=protocol, alpha=alpha, labels_used=labels_used, note=note
+        )
+
+    def _protocol(self, support: Support, validation: Rows | None) -> tuple[Protocol, str]:
+        if self.selection in ("full", "fewshot"):
+            return self.selection, f"Chosen on validation labels (protocol {self.selection!r})."  # type: ignore[return-value]
+        if self.selection == "auto" and validation is not None:
+            return "full", "Chosen on all validation labels."
+        if self.selection == "none":
+            return "none", "Fixed defaults, as asked for."
+        if int(support.shots.max()) < 2:
+            return "none", (
+                "Fixed defaults: with one image a class nothing can be left out, so the images count little "
+                f"(strength {DEFAULT_STRENGTH})."
+            )
+        return "loo", "Chosen by leave-one-out on the labelled images; no further label was used."
+
+    def _default_alpha(
+        self, support: Support, key_sets: Callable[[int], KeySet], setting: Setting
+    ) -> float:
+        """α of the default strength, measured on the labelled images, each with its own class removed."""
+        if self.alpha != "auto":
+            return float(self.alpha)
+        key_set = key_sets(int(setting["n_channels"]))
+        values = self._values(key_set, key_set.cosines(support.features), setting)
+        size = spread(removed_class_sums(support, values, factors=self.class_factors_))
+        return DEFAULT_STRENGTH * spread(self._support_logits(support)) / size if size else 0.0
+
+    def _leave_one_out_judge(self, support: Support, key_sets: Callable[[int], KeySet]) -> Judge:
+        left_out = left_out_rows(support)
+        rows = left_out.rows
+        cosines = _remember_last(lambda n: key_sets(n).cosines(support.features[rows]))
+
+        def sums(setting: Setting) -> Tensor:
+            n_channels = int(setting["n_channels"])
+            key_set = key_sets(n_channels)
+            return left_out_sums(
+                left_out,
+                support,
+                self._values(key_set, cosines(n_channels), setting),
+                key_weights=key_set.weights(setting["gamma"]),
+                factors=self.class_factors_,
+                fill=self.class_balance,
+            )
+
+        base_logits = self._support_logits(support)[rows]
+        return Judge(base_logits, sums, support.labels[rows], support.images[rows], left_out.weights)
+
+    def _validation_judge(
+        self, support: Support, rows: Rows, key_sets: Callable[[int], KeySet]
+    ) -> Judge:
+        cosines = _remember_last(lambda n: key_sets(n).cosines(rows.features))
+
+        def sums(setting: Setting) -> Tensor:
+            n_channels = int(setting["n_channels"])
+            values = self._values(key_sets(n_channels), cosines(n_channels), setting)
+            return self._balance(class_sums(values, support.key_labels, support.n_classes))
+
+        images = torch.arange(len(rows.labels), device=rows.labels.device)
+        weights = torch.ones_like(images, dtype=torch.float32)
+        return Judge(self._text_logits(rows.features), sums, rows.labels, images, weights)
+
+    def _fewshot(self, validation: Rows, support: Support) -> Rows:
+        """min(k, 4) validation rows of every class, k the mean number of shots."""
+        k = min(FEWSHOT_LABELS, max(1, round(len(support.keys) / int((support.shots > 0).sum()))))
+        generator = torch.Generator().manual_seed(self.random_state or 0)
+        order = torch.randperm(len(validation.labels), generator=generator).to(validation.labels.device)
+        kept = [order[validation.labels[order] == label][:k] for label in validation.labels.unique()]
+        rows = torch.cat(kept)
+        return Rows(validation.features[rows], validation.labels[rows])
+
+    # ---- prediction ----
+
+    def _values(self, key_set: KeySet, cosines: Tensor, setting: Setting) -> Tensor:
+        values = affinity(cosines, beta=setting["beta"])
+        return values if key_set.divergence is None else values * key_set.weights(setting["gamma"])
+
+    def _balance(self, sums: Tensor) -> Tensor:
+        sums = sums * self.class_factors_
+        return fill_absent(sums, self.present_) if self.class_balance else sums
+
+    def _query_values(self, queries: Tensor) -> Tensor:
+        cosines = KeySet(self.keys_, self.channels_).cosines(queries)
+        return affinity(cosines, beta=self.beta_) * self.key_weights_
+
+    def _logits(self, queries: Tensor) -> Tensor:
+        if self.alpha_ == 0:
+            return self._text_logits(queries)
+        tiles = queries.split(max(1, _TILE // len(self.keys_)))
+        sums = [class_sums(self._query_values(t), self.support_labels_, len(self.classes_)) for t in tiles]
+        return self._text_logits(queries) + self.alpha_ * self._balance(torch.cat(sums))
+
+    def _key_contributions(self, queries: Tensor) -> Tensor:
+        return self.alpha_ * self._query_values(queries) * self.class_factors_[self.support_labels_]
+
+    # ---- parameters ----
+
+    def _check_settings(self) -> None:
+        for name in ("alpha", "beta", "gamma"):
+            value = getattr(self, name, "auto")
+            if value != "auto" and not (isinstance(value, int | float) and 0 <= value < float("inf")):
+                raise ParameterError(
+                    f"The {name!r} parameter of {type(self).__name__}",
+                    expected="'auto' or a number ≥ 0",
+                    got=repr(value),
+                    fix="Leave it at 'auto' unless you reproduce a published setting.",
+                )
+
+
+def one_or(value: float | str, choices: tuple[float, ...]) -> tuple[float, ...]:
+    """The values to try: the fixed one, or ``choices`` for ``"auto"``."""
+    return choices if isinstance(value, str) else (float(value),)
+
+
+def _remember_last(compute: Callable[[int], T]) -> Callable[[int], T]:
+    """``compute`` with the last result kept: settings are tried channel set by channel set."""
+    last: dict[int, T] = {}
+
+    def get(key: int) -> T:
+        if key not in last:
+            last.clear()
+            last[key] = compute(key)
+        return last[key]
+
+    return get

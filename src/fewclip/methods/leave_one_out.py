@@ -1,0 +1,102 @@
+"""Leave-one-out over the support images: which rows are judged, how, and what their class sums are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewclip.functional import class_sums, leave_one_out_sums
+from fewclip.methods.base import Support
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Support rows to judge; the same row may occur up to three times, judged differently.
+
+    Attributes:
+        rows: Index of the support row, (n,).
+        kept: What remains of the row's own class: −1 all other images, −2 none, else the index of the one
+            key that remains, (n,).
+        weights: (n,); each way to judge weighs as much as the share of classes that it speaks for.
+    """
+
+    rows: Tensor
+    kept: Tensor
+    weights: Tensor
+
+
+def left_out_rows(support: Support, *, min_shots: int = 2) -> LeftOut:
+    """The rows of classes with at least ``min_shots`` images, each weighing 1/(k_y · views).
+
+    Classes with a single image, or with none, cannot be judged by their own rows. The others speak for
+    them: judged once more with one image left of their class, and with none. Without it, strengths come
+    out that such classes do not survive.
+    """
+    shots = support.shots
+    views = torch.bincount(support.images, minlength=len(support.keys))
+    weights = 1.0 / (shots[support.labels] * views[support.images])
+    judged = (shots[support.labels] >= min_shots).nonzero()[:, 0]
+    if min_shots < 2 or len(judged) == 0:
+        return LeftOut(judged, torch.full_like(judged, -1), weights[judged])
+    everyone = torch.arange(len(support.features), device=judged.device)
+    absent, single = float((shots == 0).float().mean()), float((shots == 1).float().mean())
+    ways = [
+        (judged, torch.full_like(judged, -1), 1 - absent - single),
+        (judged, _partners(support)[support.images[judged]], single),
+        (everyone, torch.full_like(everyone, -2), absent),
+    ]
+    ways = [way for way in ways if way[2] > 0]
+    return LeftOut(
+        torch.cat([rows for rows, _, _ in ways]),
+        torch.cat([kept for _, kept, _ in ways]),
+        torch.cat([share * weights[rows] / weights[rows].sum() for rows, _, share in ways]),
+    )
+
+
+def _partners(support: Support) -> Tensor:
+    """The next key of the same class, cyclic, (m,)."""
+    order = torch.argsort(support.key_labels, stable=True)
+    shots = support.shots[support.key_labels[order]]
+    position = torch.arange(len(order), device=order.device)
+    first = torch.searchsorted(support.key_labels[order], support.key_labels[order])
+    partners = torch.empty_like(order)
+    partners[order] = order[first + (position - first + 1) % shots]
+    return partners
+
+
+def left_out_sums(
+    left_out: LeftOut, support: Support, values: Tensor, *, key_weights: Tensor, factors: Tensor, fill: bool
+) -> Tensor:
+    """Balanced class sums (n, c) of the judged rows.
+
+    Args:
+        left_out: The rows and how each is judged.
+        support: The labelled images.
+        values: Weighted affinities of the judged rows to all keys, (n, m).
+        key_weights: Weight of each key, (m,).
+        factors: Balance factor of each class, (c,).
+        fill: Whether a class without images gets the row's largest sum.
+    """
+    own = support.images[left_out.rows]
+    labels, kept = support.labels[left_out.rows][:, None], left_out.kept
+    sums = leave_one_out_sums(
+        values, support.key_labels, support.n_classes, own=own, key_weights=key_weights
+    )
+    one = values.gather(1, kept.clamp(min=0)[:, None]) * support.shots[labels]
+    remaining = torch.where((kept >= 0)[:, None], one, sums.gather(1, labels))
+    sums = sums.scatter(1, labels, remaining) * factors
+    present = (support.shots > 0).expand_as(sums).scatter(1, labels, (kept > -2)[:, None])
+    if bool(present.all()):
+        return sums
+    largest = sums.masked_fill(~present, 0).amax(1, keepdim=True) * float(fill)
+    return torch.where(present, sums, largest)
+
+
+def removed_class_sums(support: Support, values: Tensor, *, factors: Tensor) -> Tensor:
+    """Balanced class sums (r, c) of all support rows, each with its whole class removed."""
+    labels = support.labels[:, None]
+    sums = class_sums(values, support.key_labels, support.n_classes) * factors
+    present = (support.shots > 0).expand_as(sums).scatter(1, labels, False)
+    return torch.where(present, sums, sums.masked_fill(~present, 0).amax(1, keepdim=True))

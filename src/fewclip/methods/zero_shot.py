@@ -1,0 +1,34 @@
+"""Zero-shot CLIP: classes are their names."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fewclip.methods.base import FewShotMethod, Rows, Support
+from fewclip.methods.leave_one_out import left_out_rows
+from fewclip.selection import SelectionResult, estimate_accuracy
+
+
+class ZeroShot(FewShotMethod):
+    """Zero-shot CLIP, z = s · f Tᵀ.
+
+    The labelled images serve only to name the classes and to estimate the accuracy; without text features
+    their class means stand in, which is the nearest class mean by cosine.
+
+    Reference: Radford et al. 2021, arXiv:2103.00020, section 3.1.
+    """
+
+    def _fit(self, support: Support, validation: Rows | None) -> SelectionResult:
+        # Text has not seen the images, so even a class's only one can be judged.
+        left_out = left_out_rows(support, min_shots=1 if self.text_features is not None else 2)
+        rows = left_out.rows
+        estimate = None
+        if len(rows):
+            right = self._support_logits(support)[rows].argmax(1) == support.labels[rows]
+            estimate = estimate_accuracy(
+                right, right, left_out.weights, support.images[rows], "leave-one-out estimate"
+            )
+        return SelectionResult("none", {}, estimate=estimate, note="Zero-shot has nothing to choose.")
+
+    def _logits(self, queries: Tensor) -> Tensor:
+        return self._text_logits(queries)

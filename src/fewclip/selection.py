@@ -1,0 +1,250 @@
+"""Choosing settings without the test set, and estimating accuracy without spending labels.
+
+Protocols: ``none`` (fixed defaults), ``loo`` (leave-one-out over the support images), ``fewshot`` (at most
+four validation labels a class), ``full`` (all validation labels). This module knows no method: it is handed
+the pieces of logits, A and B(setting), of rows whose labels are known, and chooses setting and α of A + αB.
+
+Two rules. ``full`` maximises accuracy exactly over all α. The others have few labels, where accuracy is
+coarse and trusts the cache too much: they maximise the log-likelihood and then step back to the weakest
+strength within one standard error.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fewclip.functional import best_of_intervals, shots_per_class, spread, winning_intervals
+
+Setting = Mapping[str, float]
+Protocol = Literal["none", "loo", "fewshot", "full"]
+PROTOCOLS: tuple[str, ...] = ("auto", "none", "loo", "fewshot", "full")
+
+# Strengths tried by the likelihood rule: 0, then 0.01 … 5.1 by factors of √2.
+STRENGTHS: tuple[float, ...] = (0.0, *(0.01 * 2 ** (i / 2) for i in range(19)))
+MAX_FOLDS = 5  # of the cross-fitted estimate
+FEWSHOT_LABELS = 4  # validation labels a class that ``fewshot`` spends at most
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An accuracy with its 95 % Wilson interval, beside zero-shot on the same rows; all in 0–1."""
+
+    accuracy: float
+    low: float
+    high: float
+    zero_shot: float
+    n_images: int
+    kind: str  # "leave-one-out estimate" or "validation estimate"
+
+
+@dataclass(frozen=True)
+class SelectionResult:
+    """What was tried, what was chosen, and what it cost.
+
+    Attributes:
+        protocol: How the choice was made.
+        settings: The chosen setting, ``alpha`` included.
+        strength: Spread of αB over that of A at the choice; None if nothing was measured.
+        labels_used: Labels that the choice has seen beyond the fit itself (0 for ``none`` and ``loo``).
+        seconds: Time of the search.
+        estimate: Cross-fitted accuracy; None if nothing could be judged.
+        note: One sentence for the user: what the choice rests on.
+        table: One row a setting: the setting, its best ``alpha``, ``strength``, ``score``, ``accuracy``.
+    """
+
+    protocol: Protocol
+    settings: dict[str, float]
+    strength: float | None = None
+    labels_used: int = 0
+    seconds: float = 0.0
+    estimate: Estimate | None = None
+    note: str = ""
+    table: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Rows that a protocol judges, and the pieces of their logits.
+
+    Attributes:
+        base_logits: A, (n, c).
+        cache_logits: Gives B, (n, c), of a setting.
+        labels: Class index of each row, (n,).
+        images: Which image each row is a view of, (n,); views of one image count as one observation.
+        weights: Weight of each row, (n,).
+    """
+
+    base_logits: Tensor
+    cache_logits: Callable[[Setting], Tensor]
+    labels: Tensor
+    images: Tensor
+    weights: Tensor
+
+    def folds(self) -> Tensor:
+        """Fold of each row, (n,): the images of a class are dealt out in turn."""
+        fold = torch.zeros_like(self.images)
+        n_folds = max(2, min(MAX_FOLDS, int(self._images_per_class().max())))
+        for label in self.labels.unique():
+            rows = self.labels == label
+            fold[rows] = torch.unique(self.images[rows], return_inverse=True)[1] % n_folds
+        return fold
+
+    def _images_per_class(self) -> Tensor:
+        pairs = torch.unique(torch.stack([self.labels, self.images]), dim=1)
+        return shots_per_class(pairs[0], int(self.labels.max()) + 1)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Per-row outcome of one setting."""
+
+    setting: Setting
+    unit_alpha: float  # α of strength 1
+    alphas: Tensor  # (s,)
+    likelihood: Tensor  # log-likelihood of each row at each α, (n, s)
+    lo: Tensor  # where each row is right, (n,)
+    hi: Tensor
+
+    def correct(self, alpha: float) -> Tensor:
+        return (self.lo < alpha) & (alpha < self.hi)
+
+
+def _try(judge: Judge, setting: Setting, alpha: float | None) -> _Tried:
+    a, b = judge.base_logits, judge.cache_logits(setting)
+    size = spread(b)
+    unit_alpha = spread(a) / size if size > 0 else 0.0
+    alphas = [alpha] if alpha is not None else [s * unit_alpha for s in STRENGTHS]
+    own = judge.labels[:, None]
+    likelihood = torch.stack(
+        [torch.log_softmax(a + x * b, dim=1).gather(1, own)[:, 0] for x in alphas], dim=1
+    )
+    return _Tried(setting, unit_alpha, torch.tensor(alphas), likelihood, *winning_intervals(a, b, judge.labels))
+
+
+def _pick_by_likelihood(tried: Sequence[_Tried], weights: Tensor, images: Tensor) -> tuple[int, float]:
+    """The weakest strength within one standard error of the best log-likelihood, and its best setting."""
+    table = torch.stack([t.likelihood for t in tried], dim=1).double()  # (n, settings, s)
+    mean = torch.einsum("n,nks->ks", weights.double(), table) / weights.sum()
+    top = int(mean.argmax())
+    loss = table.flatten(1)[:, top, None, None] - table
+    gap = loss - (mean.flatten()[top] - mean)  # centred differences to the best, paired by row
+    blocks = gap.new_zeros(int(images.max()) + 1, *mean.shape)
+    blocks.index_add_(0, images, weights.double()[:, None, None] * gap)
+    error = blocks.square().sum(0).sqrt() / weights.sum()
+    good = mean >= mean.flatten()[top] - error - 1e-12
+    strength = int(good.any(0).int().argmax())
+    setting = int(mean[:, strength].masked_fill(~good[:, strength], -math.inf).argmax())
+    return setting, float(tried[setting].alphas[strength])
+
+
+def _pick_by_accuracy(
+    tried: Sequence[_Tried], weights: Tensor, alpha: float | None
+) -> tuple[int, float]:
+    """Most rows right over all settings and all α ≥ 0; ties go to the weaker strength."""
+
+    def rank(k: int) -> tuple[float, float, float]:
+        t = tried[k]
+        best = best_of_intervals(t.lo, t.hi, unit_alpha=t.unit_alpha, weights=weights) if alpha is None else alpha
+        right = float(weights[t.correct(best)].sum())
+        return round(right, 9), -(best / t.unit_alpha if t.unit_alpha else 0.0), best
+
+    ranks = [rank(k) for k in range(len(tried))]
+    k = max(range(len(tried)), key=lambda k: ranks[k][:2])
+    return k, ranks[k][2]
+
+
+def search(
+    judge: Judge,
+    settings: Sequence[Setting],
+    *,
+    protocol: Protocol,
+    alpha: float | None = None,
+    labels_used: int = 0,
+    note: str = "",
+) -> SelectionResult:
+    """Chooses a setting and α of A + αB on the judged rows.
+
+    Args:
+        judge: The rows, and the pieces of their logits.
+        settings: The settings to try, at least one.
+        protocol: ``full`` maximises accuracy exactly, the others use the likelihood rule.
+        alpha: A fixed α; None: chosen too.
+        labels_used: Passed through to the result.
+        note: Passed through to the result.
+    """
+    start = time.perf_counter()
+    tried = [_try(judge, setting, alpha) for setting in settings]
+
+    def pick(weights: Tensor) -> tuple[int, float]:
+        if protocol == "full":
+            return _pick_by_accuracy(tried, weights, alpha)
+        return _pick_by_likelihood(tried, weights, judge.images)
+
+    chosen, best = pick(judge.weights)
+    winner = tried[chosen]
+    kind = "leave-one-out estimate" if protocol == "loo" else "validation estimate"
+    return SelectionResult(
+        protocol=protocol,
+        settings={**winner.setting, "alpha": best},
+        strength=best / winner.unit_alpha if winner.unit_alpha else 0.0,
+        labels_used=labels_used,
+        estimate=_cross_fit(judge, tried, pick, kind),
+        note=note,
+        table=[_row(t, judge.weights) for t in tried],
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _row(tried: _Tried, weights: Tensor) -> dict[str, Any]:
+    scores = weights @ tried.likelihood / weights.sum()
+    k = int(scores.argmax())
+    alpha = float(tried.alphas[k])
+    return {
+        **tried.setting,
+        "alpha": alpha,
+        "strength": alpha / tried.unit_alpha if tried.unit_alpha else 0.0,
+        "score": float(scores[k]),
+        "accuracy": float(weights[tried.correct(alpha)].sum() / weights.sum()),
+    }
+
+
+def _cross_fit(
+    judge: Judge, tried: Sequence[_Tried], pick: Callable[[Tensor], tuple[int, float]], kind: str
+) -> Estimate | None:
+    """Accuracy with every row judged under the setting that the other folds choose."""
+    folds = judge.folds()
+    right = torch.zeros_like(judge.weights, dtype=torch.bool)
+    for fold in folds.unique():
+        rows = folds == fold
+        if bool(rows.all()):
+            return None
+        chosen, alpha = pick(judge.weights * ~rows)
+        right[rows] = tried[chosen].correct(alpha)[rows]
+    return estimate_accuracy(right, tried[0].correct(0.0), judge.weights, judge.images, kind)
+
+
+def estimate_accuracy(
+    right: Tensor, zero_shot_right: Tensor, weights: Tensor, images: Tensor, kind: str
+) -> Estimate:
+    """Weighted accuracy with a 95 % Wilson interval on the effective number of images."""
+    per_image = torch.zeros(int(images.max()) + 1, dtype=weights.dtype, device=weights.device)
+    per_image = per_image.index_add(0, images, weights)
+    n_effective = float(per_image.sum() ** 2 / per_image.square().sum())
+    accuracy = float(weights[right].sum() / weights.sum())
+    low, high = wilson_interval(accuracy, n_effective)
+    zero_shot = float(weights[zero_shot_right].sum() / weights.sum())
+    return Estimate(accuracy, low, high, zero_shot, len(images.unique()), kind)
+
+
+def wilson_interval(accuracy: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a share of n observations (Wilson 1927), within [0, 1]."""
+    centre = accuracy + z * z / (2 * n)
+    half = z * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
