@@ -26,8 +26,8 @@ Setting = Mapping[str, float]
 Protocol = Literal["none", "loo", "fewshot", "full"]
 PROTOCOLS: tuple[str, ...] = ("auto", "none", "loo", "fewshot", "full")
 
-# Strengths tried by the likelihood rule: 0, then 0.01 … 5.1 by factors of √2.
-STRENGTHS: tuple[float, ...] = (0.0, *(0.01 * 2 ** (i / 2) for i in range(19)))
+# Strengths tried by the likelihood rule: 0, then 0.01 … 20.5 by factors of √2.
+STRENGTHS: tuple[float, ...] = (0.0, *(0.01 * 2 ** (i / 2) for i in range(23)))
 MAX_FOLDS = 5  # of the cross-fitted estimate
 FEWSHOT_LABELS = 4  # validation labels a class that ``fewshot`` spends at most
 
@@ -125,7 +125,9 @@ def _try(judge: Judge, setting: Setting, alpha: float | None) -> _Tried:
     likelihood = torch.stack(
         [torch.log_softmax(a + x * b, dim=1).gather(1, own)[:, 0] for x in alphas], dim=1
     )
-    return _Tried(setting, unit_alpha, torch.tensor(alphas), likelihood, *winning_intervals(a, b, judge.labels))
+    return _Tried(
+        setting, unit_alpha, torch.tensor(alphas), likelihood, *winning_intervals(a, b, judge.labels)
+    )
 
 
 def _pick_by_likelihood(tried: Sequence[_Tried], weights: Tensor, images: Tensor) -> tuple[int, float]:
@@ -144,14 +146,16 @@ def _pick_by_likelihood(tried: Sequence[_Tried], weights: Tensor, images: Tensor
     return setting, float(tried[setting].alphas[strength])
 
 
-def _pick_by_accuracy(
-    tried: Sequence[_Tried], weights: Tensor, alpha: float | None
-) -> tuple[int, float]:
+def _pick_by_accuracy(tried: Sequence[_Tried], weights: Tensor, alpha: float | None) -> tuple[int, float]:
     """Most rows right over all settings and all α ≥ 0; ties go to the weaker strength."""
 
     def rank(k: int) -> tuple[float, float, float]:
         t = tried[k]
-        best = best_of_intervals(t.lo, t.hi, unit_alpha=t.unit_alpha, weights=weights) if alpha is None else alpha
+        best = (
+            best_of_intervals(t.lo, t.hi, unit_alpha=t.unit_alpha, weights=weights)
+            if alpha is None
+            else alpha
+        )
         right = float(weights[t.correct(best)].sum())
         return round(right, 9), -(best / t.unit_alpha if t.unit_alpha else 0.0), best
 

@@ -360,8 +360,13 @@ def test_a_file_with_brackets_in_its_name_is_no_glob(new):
     assert names("new/[1].jpg") == ["new/[1].jpg"]
 
 
-def test_order_follows_the_arguments_and_duplicates_appear_once(new):
-    assert names("new/sub", "new/b.jpg", "new", "./new/b.jpg") == ["new/sub/c.webp", "new/b.jpg", "new/a.PNG"]
+def test_order_follows_the_arguments_and_every_argument_gets_its_rows(new):
+    assert names("new/sub", "new/b.jpg", "new/b.jpg", "./new/b.jpg") == [
+        "new/sub/c.webp",
+        "new/b.jpg",
+        "new/b.jpg",
+        "./new/b.jpg",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewclip.data.feature_store import FeatureStore
-    from fewclip.data.folders import FoundImage, LabelledImages, find_images, read_labelled
+    from fewclip.data.folders import FoundImage, LabelledImages, find_images, find_splits, read_labelled
     from fewclip.data.images import MAX_PIXELS, display_path, image_key, load_image, resize_center_crop
-    from fewclip.data.prompts import DEFAULT_TEMPLATES, build_prompts, clean_class_name
+    from fewclip.data.prompts import DEFAULT_TEMPLATES, build_prompts, clean_class_name, read_prompts
     from fewclip.data.shots import draw_shots, holdout_split
+    from fewclip.data.sources import Images, LabelledSources, Source, labelled_sources, named_sources
     from fewclip.data.views import random_view, view_seed
 
 _HOME = {
@@ -27,7 +28,14 @@ _HOME = {
     "display_path": "images",
     "draw_shots": "shots",
     "find_images": "folders",
+    "find_splits": "folders",
     "holdout_split": "shots",
+    "labelled_sources": "sources",
+    "named_sources": "sources",
+    "Images": "sources",
+    "LabelledSources": "sources",
+    "Source": "sources",
+    "read_prompts": "prompts",
     "image_key": "images",
     "load_image": "images",
     "random_view": "views",
@@ -41,17 +49,24 @@ __all__ = [
     "MAX_PIXELS",
     "FeatureStore",
     "FoundImage",
+    "Images",
     "LabelledImages",
+    "LabelledSources",
+    "Source",
     "build_prompts",
     "clean_class_name",
     "display_path",
     "draw_shots",
     "find_images",
+    "find_splits",
     "holdout_split",
     "image_key",
+    "labelled_sources",
     "load_image",
+    "named_sources",
     "random_view",
     "read_labelled",
+    "read_prompts",
     "resize_center_crop",
     "view_seed",
 ]

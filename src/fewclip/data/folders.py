@@ -72,7 +72,7 @@ class FoundImage:
     name: str
 
 
-def read_labelled(source: str | Path, *, split: str | None = None) -> LabelledImages:
+def read_labelled(source: str | Path, *, split: str | None = None, prefer: str = "train") -> LabelledImages:
     """Read a folder of class folders, a folder of splits, or a table.
 
     A folder of splits is one whose every subfolder is called train, val, valid, validation or test and
@@ -81,8 +81,9 @@ def read_labelled(source: str | Path, *, split: str | None = None) -> LabelledIm
 
     Args:
         source: The folder or table.
-        split: Which split to read where there are several; by default train. The three spellings of
+        split: Which split to read; an error where there is none of that name. The three spellings of
             val mean the same.
+        prefer: Which split to read where there are several and ``split`` names none.
 
     Returns:
         The images; classes without one are named by a ``UserWarning``.
@@ -92,9 +93,9 @@ def read_labelled(source: str | Path, *, split: str | None = None) -> LabelledIm
     """
     path, name = Path(source), display_path(source)
     if path.is_dir():
-        found = _read_folder(path, name, split)
+        found = _read_folder(path, name, split, prefer)
     elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
-        found = _read_table(path, name, split)
+        found = _read_table(path, name, split, prefer)
     else:
         got = "another kind of file" if path.exists() else "nothing at this path"
         expected = "a folder of class folders, or a .csv, .tsv or .jsonl table"
@@ -107,7 +108,8 @@ def find_images(sources: Sequence[str | Path]) -> list[FoundImage]:
     """The files to classify: named ones, those in folders at any depth, and those that a glob matches.
 
     A file that is named is kept whatever its suffix and even if it is absent: its row tells. In folders
-    only visible files with an image suffix count. A file that several arguments lead to is kept once.
+    only visible files with an image suffix count. One that two arguments lead to
+    occurs twice: every argument gets its rows.
 
     Args:
         sources: Files, folders, or globs such as ``new/*.jpg`` (``**`` for any depth).
@@ -123,11 +125,11 @@ def find_images(sources: Sequence[str | Path]) -> list[FoundImage]:
     if not sources:
         fix = "Name images, a folder or a glob."
         raise DataError("images", expected="at least one path", got="none", fix=fix)
-    found: dict[str, FoundImage] = {}
-    for source in sources:
-        for path, name in _expand(os.fspath(source)):
-            found.setdefault(os.path.abspath(path), FoundImage(Path(path), display_path(name)))
-    return list(found.values())
+    return [
+        FoundImage(Path(path), display_path(name))
+        for source in sources
+        for path, name in _expand(os.fspath(source))
+    ]
 
 
 def _expand(source: str) -> Iterable[tuple[str, str]]:
@@ -160,9 +162,9 @@ def _images_in(folder: str, *, may_be_empty: bool = False) -> list[tuple[str, st
     return [(os.path.join(folder, file), f"{base}/{file}") for file in walk.files]
 
 
-def _read_folder(path: Path, name: str, split: str | None) -> LabelledImages:
+def _read_folder(path: Path, name: str, split: str | None, prefer: str) -> LabelledImages:
     try:
-        root = _choose_split(path, name, split)
+        root = _choose_split(path, name, split, prefer)
         entries = list_folder(root)
         above = real_ancestry(root)
         images: list[tuple[Path, str, str]] = []
@@ -200,33 +202,57 @@ def _unreadable(name: str, error: OSError) -> DataError:
     return DataError(name, expected="a readable folder", got=got, fix="Check its permissions.")
 
 
-def _choose_split(path: Path, name: str, split: str | None) -> Path:
+def _choose_split(path: Path, name: str, split: str | None, prefer: str) -> Path:
     """The folder that holds the class folders: one of the splits, or the folder itself."""
-    folders = [entry for entry in list_folder(path) if not is_hidden(entry.name) and entry_is_folder(entry)]
-    contents = {}
-    if all(entry.name.lower() in _SPLITS for entry in folders):
-        for entry in folders:
-            inside = [e for e in list_folder(Path(entry.path)) if not is_hidden(e.name)]
-            contents[entry.name] = [entry_is_folder(e) for e in inside]
-    with_classes = [entry for entry, inside in contents.items() if inside and all(inside)]
+    with_classes, unlabelled = _split_folders(path)
     if not with_classes:
         if split is not None:
             fix = "Leave out the split, or check the path."
             raise DataError(name, expected=f"a folder of splits with {split!r}", got="no splits", fix=fix)
         return path
-    unlabelled = [entry for entry, inside in contents.items() if not all(inside)]
-    if split is None and unlabelled:  # Two classes called train and test? Too likely to be meant otherwise.
+    loose = [entry for entry in unlabelled if _has_files(path / entry)]
+    if split is None and loose:  # Two classes called train and test? Too likely to be meant otherwise.
         raise DataError(
             name,
             expected="splits that hold only class folders",
-            got=f"{unlabelled[0]!r} with files directly in it beside {with_classes[0]!r} with class folders",
+            got=f"{loose[0]!r} with files directly in it beside {with_classes[0]!r} with class folders",
             fix=f"Name the split, or its folder: {name.rstrip('/')}/{with_classes[0]}.",
         )
-    return path / _pick(sorted({*contents} - {*unlabelled}), split, name)
+    empty = [entry for entry in unlabelled if entry not in loose]
+    return path / _pick(sorted([*with_classes, *empty]), split or prefer, name)
 
 
-def _pick(available: Sequence[str], split: str | None, name: str) -> str:
-    wanted = split or "train"
+def _split_folders(path: Path) -> tuple[list[str], list[str]]:
+    """(splits that hold class folders, other folders named like splits); nothing if it is no split layout."""
+    folders = [entry for entry in list_folder(path) if not is_hidden(entry.name) and entry_is_folder(entry)]
+    if not all(entry.name.lower() in _SPLITS for entry in folders):
+        return [], []
+    inside = {
+        entry.name: [e for e in list_folder(Path(entry.path)) if not is_hidden(e.name)] for entry in folders
+    }
+    with_classes = [
+        name for name, entries in inside.items() if entries and all(map(entry_is_folder, entries))
+    ]
+    return with_classes, [name for name in inside if name not in with_classes]
+
+
+def _has_files(folder: Path) -> bool:
+    return any(not is_hidden(e.name) and not entry_is_folder(e) for e in list_folder(folder))
+
+
+def find_splits(source: str | Path) -> list[str]:
+    """Names of the splits of a folder or table among train, val and test; empty if it has none."""
+    path = Path(source)
+    if path.is_dir():
+        found = _split_folders(path)[0]
+    elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+        found = [row.split for row in read_table(path) if row.split]
+    else:
+        found = []
+    return sorted({_canonical(name) for name in found})
+
+
+def _pick(available: Sequence[str], wanted: str, name: str) -> str:
     exact = [option for option in available if option == wanted]
     alike = [option for option in available if _canonical(option) == _canonical(wanted)]
     if not alike:
@@ -239,11 +265,11 @@ def _canonical(split: str) -> str:
     return _SPLITS.get(split.lower(), split.lower())
 
 
-def _read_table(path: Path, name: str, split: str | None) -> LabelledImages:
+def _read_table(path: Path, name: str, split: str | None, prefer: str) -> LabelledImages:
     rows = read_table(path)
     available = sorted({row.split for row in rows if row.split})
     if available or split is not None:
-        wanted = _canonical(_pick(available or ["no split column"], split, name))
+        wanted = _canonical(_pick(available or ["no split column"], split or prefer, name))
         rows = [row for row in rows if _canonical(row.split) == wanted]
     kept: list[tuple[Path, str, str]] = []
     skipped: list[tuple[str, str]] = []

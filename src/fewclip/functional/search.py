@@ -78,7 +78,9 @@ def best_of_intervals(lo: Tensor, hi: Tensor, *, unit_alpha: float, weights: Ten
         return 0.0
     starts = ends[counts >= best].tolist()
     stops = torch.cat([ends[1:], ends.new_full((1,), math.inf)])[counts >= best].tolist()
-    return max((_plateau(a, b, unit_alpha) for a, b in zip(starts, stops, strict=True)), key=lambda p: p[0])[1]
+    return max((_plateau(a, b, unit_alpha) for a, b in zip(starts, stops, strict=True)), key=lambda p: p[0])[
+        1
+    ]
 
 
 def _weight_up_to(points: Tensor, ends: Tensor, weights: Tensor) -> Tensor:

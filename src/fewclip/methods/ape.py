@@ -97,7 +97,7 @@ class APE(CacheMethod):
 
     def _fit(self, support: Support, validation: Any) -> SelectionResult:
         result = super()._fit(support, validation)
-        self.gamma_, self.n_channels_ = float(result.settings["gamma"]), len(self.channels_)
+        self.gamma_, self.n_channels_ = float(result.settings["gamma"]), int(result.settings["n_channels"])
         return result
 
     def _channel_counts(self, fractions: tuple[float, ...]) -> tuple[int, ...]:

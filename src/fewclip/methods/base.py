@@ -79,9 +79,19 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         classes_: Sorted labels, (c,). Columns of all outputs follow it.
         n_features_in_: d.
         text_features_: Unit-norm text features in the order of ``classes_``, (c, d).
+        support_features_: One unit-norm key an image, (m, d); views of an image are averaged.
+        support_labels_: Class index of each key, (m,).
         selection_: What was tried and chosen, a ``SelectionResult``.
         temperature_: Divisor of logits in ``predict_proba``; 1 until calibrated.
     """
+
+    classes_: np.ndarray
+    n_features_in_: int
+    text_features_: Tensor
+    support_features_: Tensor
+    support_labels_: Tensor
+    selection_: SelectionResult
+    temperature_: float
 
     def __init__(
         self,

@@ -120,9 +120,7 @@ class CacheMethod(FewShotMethod):
             rows = self._fewshot(validation, support) if protocol == "fewshot" else validation
             judge, labels_used = self._validation_judge(support, rows, key_sets), len(rows.labels)
         alpha = None if self.alpha == "auto" else float(self.alpha)
-        return search(
-            judge, settings, protocol=protocol, alpha=alpha, labels_used=labels_used, note=note
-        )
+        return search(judge, settings, protocol=protocol, alpha=alpha, labels_used=labels_used, note=note)
 
     def _protocol(self, support: Support, validation: Rows | None) -> tuple[Protocol, str]:
         if self.selection in ("full", "fewshot"):
@@ -138,9 +136,7 @@ class CacheMethod(FewShotMethod):
             )
         return "loo", "Chosen by leave-one-out on the labelled images; no further label was used."
 
-    def _default_alpha(
-        self, support: Support, key_sets: Callable[[int], KeySet], setting: Setting
-    ) -> float:
+    def _default_alpha(self, support: Support, key_sets: Callable[[int], KeySet], setting: Setting) -> float:
         """α of the default strength, measured on the labelled images, each with its own class removed."""
         if self.alpha != "auto":
             return float(self.alpha)
@@ -169,9 +165,7 @@ class CacheMethod(FewShotMethod):
         base_logits = self._support_logits(support)[rows]
         return Judge(base_logits, sums, support.labels[rows], support.images[rows], left_out.weights)
 
-    def _validation_judge(
-        self, support: Support, rows: Rows, key_sets: Callable[[int], KeySet]
-    ) -> Judge:
+    def _validation_judge(self, support: Support, rows: Rows, key_sets: Callable[[int], KeySet]) -> Judge:
         cosines = _remember_last(lambda n: key_sets(n).cosines(rows.features))
 
         def sums(setting: Setting) -> Tensor:

@@ -81,9 +81,7 @@ def left_out_sums(
     """
     own = support.images[left_out.rows]
     labels, kept = support.labels[left_out.rows][:, None], left_out.kept
-    sums = leave_one_out_sums(
-        values, support.key_labels, support.n_classes, own=own, key_weights=key_weights
-    )
+    sums = leave_one_out_sums(values, support.key_labels, support.n_classes, own=own, key_weights=key_weights)
     one = values.gather(1, kept.clamp(min=0)[:, None]) * support.shots[labels]
     remaining = torch.where((kept >= 0)[:, None], one, sums.gather(1, labels))
     sums = sums.scatter(1, labels, remaining) * factors

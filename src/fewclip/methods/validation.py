@@ -33,7 +33,7 @@ def check_features(estimator: BaseEstimator, X: Any, y: Any = "no_validation", *
         FeatureError: With scikit-learn's own words for what is wrong.
     """
     try:
-        checked = validate_data(estimator, X, y, reset=reset, dtype=[np.float32, np.float64])
+        checked: Any = validate_data(estimator, X, y, reset=reset, dtype=[np.float32, np.float64])
         if not isinstance(y, str):
             _check_targets(checked[1])
     except ValueError as error:

@@ -1,0 +1,94 @@
+"""An adapter: a fitted method with all that a classifier needs to use and to explain it, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from fewclip import card
+from fewclip.explanation import SupportImage
+from fewclip.methods import METHODS, FewShotMethod
+from fewclip.persistence import method_state, read_adapter, restore_method, write_adapter
+from fewclip.summary import Summary
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What ``FewShotClassifier.fit`` makes, and what lies on disk.
+
+    Attributes:
+        method: The fitted method.
+        encoder_name: Opens the encoder again.
+        fingerprint: Of the encoder that the features come from.
+        prompts: The sentences of each class, by label in the order of ``method.classes_``.
+        support: The labelled images, in the order of the method's keys.
+        summary: What the fit did.
+    """
+
+    method: FewShotMethod
+    encoder_name: str
+    fingerprint: str
+    prompts: Mapping[Any, list[str]]
+    support: tuple[SupportImage, ...]
+    summary: Summary
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes the adapter's folder.
+
+        Raises:
+            AdapterError: The path is taken, or cannot be written.
+        """
+        method, tensors = method_state(self.method)
+        thumbnails = {f"thumbnails/{i:05d}.jpg": image.thumbnail for i, image in enumerate(self.support)}
+        facts = self.summary.facts()
+        config = {
+            "method": method,
+            "encoder": {"name": self.encoder_name, "fingerprint": self.fingerprint},
+            "prompts": list(self.prompts.values()),
+            "support": [
+                {"name": image.name, "label": image.label, "sha256": image.sha256, "thumbnail": path}
+                for image, path in zip(self.support, thumbnails, strict=True)
+            ],
+            "fit": facts,
+            "versions": card.versions(),
+        }
+        readme = card.write(Path(folder).name, config, str(replace(self.summary, origin=facts["origin"])))
+        files = {"README.md": readme.encode(), **thumbnails}
+        return write_adapter(folder, config=config, tensors=tensors, files=files, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
+        """Reads the folder that ``save`` wrote.
+
+        Args:
+            folder: Where.
+            device: Where the method computes.
+
+        Raises:
+            AdapterError: No adapter there, or a damaged one.
+        """
+        stored = read_adapter(folder)
+        config = stored.config
+        with stored.well_formed():
+            method = restore_method(config["method"], stored.tensors, device=device)
+            prompts = dict(zip(method.classes_.tolist(), config["prompts"], strict=True))
+            support = tuple(
+                SupportImage(entry["name"], entry["label"], entry["sha256"], stored.file(entry["thumbnail"]))
+                for entry in config["support"]
+            )
+            encoder = config["encoder"]
+            summary = Summary.from_facts(
+                config["fit"],
+                method=method_name(method),
+                encoder=encoder["name"],
+                classes=method.classes_.tolist(),
+                selection=method.selection_,
+            )
+            return cls(method, encoder["name"], encoder["fingerprint"], prompts, support, summary)
+
+
+def method_name(method: FewShotMethod) -> str:
+    """The method's name in ``METHODS``."""
+    return next(name for name, kind in METHODS.items() if type(method) is kind)

@@ -1,0 +1,80 @@
+"""The card of an adapter: a README.md that says what it is, how good, and what it contains."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_PACKAGES = ("fewclip", "torch", "numpy", "scikit-learn", "pillow", "onnxruntime")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write(name: str, config: Mapping[str, Any], summary: str) -> str:
+    """The card's Markdown.
+
+    Args:
+        name: The adapter's folder, as its title.
+        config: What goes into ``config.json``.
+        summary: The fit's summary, lines.
+    """
+    counts = Counter(entry["label"] for entry in config["support"])
+    classes = config["method"]["classes"]
+    rows = [
+        f"| {_cell(label)} | {counts[label]} | {_cell(' / '.join(prompts[:3]))} |"
+        for label, prompts in zip(classes, config["prompts"], strict=True)
+    ]
+    encoder = config["encoder"]
+    packages = ", ".join(f"{package} {number}" for package, number in config["versions"].items())
+    return "\n".join(
+        [
+            f"# {_cell(name)}",
+            "",
+            f"An image classifier for {len(classes)} classes, made by fewclip: "
+            f"`{config['method']['name']}` on features of the encoder `{encoder['name']}`.",
+            "",
+            "```",
+            summary.replace("`", "'"),
+            "```",
+            "",
+            "| class | labelled images | prompts |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "## Use",
+            "",
+            "```bash",
+            f"fewclip predict {_cell(name)} IMAGES -o predictions.csv",
+            "```",
+            "```python",
+            "from fewclip import FewShotClassifier",
+            f'FewShotClassifier.from_pretrained("{_cell(name)}").predict(["a.jpg"])',
+            "```",
+            "",
+            "## What it contains",
+            "",
+            f"- **Pictures**: thumbnails (64 px) of the {len(config['support'])} labelled images, with their "
+            "relative paths and checksums, so that predictions can be explained. Mind who may see them.",
+            "- Features of these images and of the prompts; no weights of the encoder.",
+            f"- It works only with the encoder `{encoder['name']}`, fingerprint `{encoder['fingerprint']}`.",
+            f"- Made with {packages}.",
+            "",
+        ]
+    )
+
+
+def _cell(text: Any) -> str:
+    """Text that stays within a table cell and is not read as Markdown."""
+    return "".join("\\" + c if c in "\\|`*_[]<>#" else " " if c in "\r\n" else c for c in str(text))

@@ -1,0 +1,407 @@
+"""FewShotClassifier: an encoder before a method, from folders of images to labels and back to disk."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from tqdm import tqdm
+
+from fewclip.adapter import Adapter, method_name
+from fewclip.data import (
+    FeatureStore,
+    build_prompts,
+    display_path,
+    draw_shots,
+)
+from fewclip.data.sources import (
+    Images,
+    LabelledSources,
+    NamedSource,
+    Source,
+    labelled_sources,
+    named_sources,
+)
+from fewclip.encoders import load_encoder
+from fewclip.encoders.base import Encoder
+from fewclip.encoders.features import EncodedImages, encode_sources
+from fewclip.errors import DataError, EncoderError, ParameterError
+from fewclip.evaluation import Evaluation
+from fewclip.explanation import Explanation, explain, make_support
+from fewclip.methods import METHODS, FewShotMethod
+from fewclip.predictions import Prediction
+from fewclip.summary import Summary
+
+_CHUNK = 1024  # images classified at once: bounds the memory of a bulk prediction
+
+
+class FewShotClassifier:
+    """Classifies images after a few labelled ones per class.
+
+    Args:
+        encoder: ``"pocket"`` (embedded), or any object with the ``Encoder`` protocol.
+        method: A name in ``fewclip.methods.METHODS``, or an unfitted method with settings of your own,
+            such as ``APE(alpha=1.0, beta=5.5)``; its text features and classes are filled in here.
+        class_names: What to call each class in its prompts, ``{label: name}``; labels it leaves out are
+            called by themselves, with ``_`` and ``-`` as spaces.
+        templates: Sentences with ``{}`` where the class name goes.
+        prompts: Sentences of your own, ``{label: [sentence, …]}``, instead of the templates.
+        views: 1: every labelled image as it is. V > 1: V random views of each (crop of 50–100 % of the
+            area, flip); costs V times the encoding.
+        selection: Passed to a method given by name; see ``FewShotMethod``.
+        device: Passed to a method given by name. The encoder has a device of its own.
+        random_state: Seed of views and of methods that draw random numbers.
+        store: Where features are kept between runs; None: the user's cache folder.
+        batch_size: Images handed to the encoder at once.
+        progress: Show bars on stderr.
+
+    Attributes:
+        classes_: Sorted labels, (c,).
+        encoder_: The opened encoder.
+        method_: The fitted method.
+        summary_: What ``fit`` did and how good it is; print it.
+    """
+
+    def __init__(
+        self,
+        encoder: str | Encoder = "pocket",
+        method: str | FewShotMethod = "ape",
+        *,
+        class_names: Mapping[str, str] | None = None,
+        templates: Sequence[str] | None = None,
+        prompts: Mapping[str, str | Sequence[str]] | None = None,
+        views: int = 1,
+        selection: str = "auto",
+        device: str = "auto",
+        random_state: int | None = None,
+        store: FeatureStore | None = None,
+        batch_size: int = 64,
+        progress: bool = True,
+    ) -> None:
+        self.encoder = encoder
+        self.method = method
+        self.class_names = class_names
+        self.templates = templates
+        self.prompts = prompts
+        self.views = views
+        self.selection = selection
+        self.device = device
+        self.random_state = random_state
+        self.store = store
+        self.batch_size = batch_size
+        self.progress = progress
+
+    # ---- fit ----
+
+    def fit(
+        self,
+        images: Images,
+        labels: Sequence[str] | None = None,
+        *,
+        val: str | Path | None = None,
+        shots: int | None = None,
+        seed: int = 0,
+        skip_unreadable: bool = False,
+    ) -> Self:
+        """Adapts to labelled images.
+
+        Args:
+            images: A folder of class folders (or its train split), a table with path and label, or a list
+                of paths and PIL images.
+            labels: The label of each image of a list.
+            val: Labelled images that the settings may be chosen on, as a folder or table.
+            shots: Use this many images of each class, drawn by ``seed``; None: all.
+            seed: Seed of the draw.
+            skip_unreadable: Leave out images that cannot be read, and say so, instead of raising.
+
+        Raises:
+            DataError: No labelled images there, or fewer than two classes.
+            ImageError: An image cannot be read.
+        """
+        start = time.perf_counter()
+        method = self._new_method()
+        data = labelled_sources(images, labels)
+        if shots is not None:
+            data = data.take(draw_shots(data.labels, shots, seed=seed))
+        _check_two_classes(data)
+        self.encoder_ = load_encoder(self.encoder)
+        encoded = self._encode(data.sources, views=self.views)
+        _raise_or_skip(encoded, data, skip_unreadable)
+        sentences = build_prompts(
+            data.classes, templates=self.templates, prompts=self.prompts, called=self.class_names
+        )
+        method.set_params(
+            text_features=self._text_features(sentences),
+            classes=np.array(data.classes),
+            logit_scale=self.encoder_.logit_scale,
+        )
+        extra = {} if val is None else self._validation(val, skip_unreadable)
+        y = np.array(data.labels)[encoded.images]
+        method.fit(encoded.features, y, groups=encoded.images, **extra)
+        prompts = dict(zip(data.classes, sentences, strict=True))
+        self._take(self._make_adapter(method, data, encoded, prompts, start))
+        return self
+
+    def _make_adapter(
+        self,
+        method: FewShotMethod,
+        data: LabelledSources,
+        encoded: EncodedImages,
+        prompts: dict[Any, list[str]],
+        start: float,
+    ) -> Adapter:
+        kept = sorted(set(encoded.images.tolist()))
+        support = data.take(kept)
+        keys = [encoded.keys[i] for i in kept]
+        thumbnails = make_support(support.sources, support.names, support.labels, keys)
+        summary = Summary(
+            method=method_name(method),
+            encoder=self.encoder_.name,
+            shots=support.shots(),
+            selection=method.selection_,
+            n_features=self.encoder_.dim,
+            seconds=time.perf_counter() - start,
+            n_encoded=encoded.n_encoded,
+            skipped=(*data.skipped, *((data.names[i], "cannot be read") for i in encoded.errors)),
+            origin=data.origin,
+        )
+        return Adapter(method, self.encoder_.name, self.encoder_.fingerprint, prompts, thumbnails, summary)
+
+    def _new_method(self) -> FewShotMethod:
+        if isinstance(self.method, FewShotMethod):
+            return cast(FewShotMethod, clone(self.method))
+        if self.method in METHODS:
+            method = METHODS[self.method](selection=self.selection, device=self.device)
+            method.random_state = self.random_state
+            return method
+        raise ParameterError(
+            "method",
+            expected=f"one of {', '.join(METHODS)}, or a method object",
+            got=repr(self.method),
+            fix="`fewclip list` describes them.",
+        )
+
+    def _text_features(self, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Features of the prompts of each class, c arrays (p, d)."""
+        features = self.encoder_.encode_texts([text for texts in sentences for text in texts])
+        return np.split(features, np.cumsum([len(texts) for texts in sentences])[:-1])
+
+    def _validation(self, val: str | Path, skip_unreadable: bool) -> dict[str, np.ndarray]:
+        data = labelled_sources(val, None, prefer="val")
+        encoded = self._encode(data.sources)
+        _raise_or_skip(encoded, data, skip_unreadable)
+        return {"X_val": encoded.features, "y_val": np.array(data.labels)[encoded.images]}
+
+    def _encode(
+        self, sources: Sequence[Source], *, views: int = 1, progress: tqdm | None = None
+    ) -> EncodedImages:
+        if self.store is None:
+            self.store = FeatureStore()
+        return encode_sources(
+            sources,
+            self.encoder_,
+            store=self.store,
+            views=views,
+            random_state=self.random_state or 0,
+            batch_size=self.batch_size,
+            progress=self.progress if progress is None else progress,
+        )
+
+    # ---- predict ----
+
+    def predict(self, images: Images) -> np.ndarray:
+        """Labels, (n,), of paths, PIL images, a folder or a glob.
+
+        Raises:
+            ImageError: An image cannot be read; ``classify`` gives such rows an error instead.
+        """
+        probabilities = self.predict_proba(images)
+        return self.classes_[probabilities.argmax(1)]
+
+    def predict_proba(self, images: Images) -> np.ndarray:
+        """Probabilities, (n, c), columns in the order of ``classes_``.
+
+        Raises:
+            ImageError: An image cannot be read.
+        """
+        method = self._fitted().method
+        found = named_sources(images)
+        encoded = self._encode([image.source for image in found])
+        for error in encoded.errors.values():
+            raise error
+        if not found:
+            return np.empty((0, len(self.classes_)))
+        return method.predict_proba(encoded.features)
+
+    def classify(self, images: Images, *, top: int | None = None) -> Iterator[Prediction]:
+        """One row for every image, in order; one that cannot be read has an error instead of classes.
+
+        Rows come as they are ready, so millions of images need no more memory than a thousand.
+
+        Args:
+            images: Paths, PIL images, a folder or a glob.
+            top: Classes a row, 1 … c; None: all.
+        """
+        self._fitted()
+        found = named_sources(images)
+        with tqdm(
+            total=len(found), desc="predict", unit="image", disable=not self.progress, delay=0.5
+        ) as bar:
+            for start in range(0, len(found), _CHUNK):
+                yield from self._classify_chunk(found[start : start + _CHUNK], top, bar)
+
+    def _classify_chunk(
+        self, found: Sequence[NamedSource], top: int | None, bar: tqdm
+    ) -> Iterator[Prediction]:
+        encoded = self._encode([image.source for image in found], progress=bar)
+        rows = iter(self.method_.predict_proba(encoded.features) if len(encoded.features) else ())
+        for i, image in enumerate(found):
+            if i in encoded.errors:
+                yield Prediction(image.name, error=encoded.errors[i])
+                continue
+            probabilities = next(rows)
+            order = np.argsort(-probabilities, kind="stable")[:top]
+            labels = tuple(str(label) for label in self.classes_[order])
+            yield Prediction(image.name, labels, tuple(probabilities[order].tolist()))
+
+    def evaluate(
+        self, images: Images, labels: Sequence[str] | None = None, *, skip_unreadable: bool = False
+    ) -> Evaluation:
+        """Measures the classifier on labelled images; those that it was fitted on are left out, with a warning.
+
+        Args:
+            images: A folder of class folders (or its test split), a table, or a list of images.
+            labels: The label of each image of a list.
+            skip_unreadable: Leave out images that cannot be read instead of raising.
+
+        Raises:
+            LabelError: A label that the classifier does not know.
+            DataError: No images but those that it was fitted on.
+        """
+        seen = {image.sha256 for image in self._fitted().support}
+        data = labelled_sources(images, labels, prefer="test")
+        encoded = self._encode(data.sources)
+        _raise_or_skip(encoded, data, skip_unreadable)
+        rows = [r for r, i in enumerate(encoded.images) if encoded.keys[i] not in seen]
+        if not rows:
+            raise DataError(
+                data.origin,
+                expected="images that the classifier was not fitted on",
+                got=f"{len(encoded.images)} that it was fitted on",
+                fix="Measure on other images; fit already printed a leave-one-out estimate for these.",
+            )
+        if len(rows) < len(encoded.images):
+            warnings.warn(
+                f"{len(encoded.images) - len(rows)} of {len(encoded.images)} images were used to fit the "
+                f"classifier and are left out; measured on the other {len(rows)}.",
+                stacklevel=2,
+            )
+        kept = encoded.images[rows]
+        return Evaluation.from_predictions(
+            np.array(data.labels)[kept],
+            self.method_.predict_proba(encoded.features[rows]),
+            self.classes_,
+            names=[data.names[i] for i in kept],
+        )
+
+    def explain(self, image: Source, *, neighbours: int = 5) -> Explanation:
+        """Why this class: text against image evidence, and the labelled images that spoke for it.
+
+        Args:
+            image: A path or a PIL image.
+            neighbours: How many labelled images to show.
+        """
+        found = named_sources([image])[0]
+        encoded = self._encode([found.source])
+        for error in encoded.errors.values():
+            raise error
+        return explain(
+            self.method_,
+            encoded.features,
+            support=self._fitted().support,
+            name=found.name,
+            neighbours=neighbours,
+        )
+
+    # ---- disk ----
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes the adapter: a folder that ``from_pretrained`` opens on any machine.
+
+        Raises:
+            AdapterError: The path is taken, or cannot be written.
+        """
+        return self._fitted().save(folder, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, encoder: str | Encoder | None = None, device: str = "auto", **options: Any
+    ) -> FewShotClassifier:
+        """Opens an adapter.
+
+        Args:
+            folder: What ``save_pretrained`` wrote.
+            encoder: Needed if it was fitted with an encoder object of your own.
+            device: Where the method computes.
+            options: ``store``, ``batch_size`` and ``progress`` of the constructor.
+
+        Raises:
+            AdapterError: No adapter there, or a damaged one.
+            EncoderError: The encoder is not the one that it was fitted with.
+        """
+        adapter = Adapter.load(folder, device=device)
+        opened = load_encoder(adapter.encoder_name if encoder is None else encoder)
+        _check_fingerprint(opened, adapter, folder)
+        self = cls(opened, cast(FewShotMethod, clone(adapter.method)), device=device, **options)
+        self.encoder_ = opened
+        self._take(adapter)
+        return self
+
+    def _take(self, adapter: Adapter) -> None:
+        self.adapter_, self.method_, self.summary_ = adapter, adapter.method, adapter.summary
+        self.classes_ = adapter.method.classes_
+
+    def _fitted(self) -> Adapter:
+        if not hasattr(self, "adapter_"):
+            raise NotFittedError("This FewShotClassifier is not fitted yet: call fit, or from_pretrained.")
+        return self.adapter_
+
+
+def _check_two_classes(data: LabelledSources) -> None:
+    if len(data.classes) < 2:
+        raise DataError(
+            data.origin,
+            expected="images of at least two classes",
+            got=f"one class, {data.classes[0]!r}" if data.classes else "none",
+            fix="Add a folder with images of something else, for example 'other'.",
+        )
+
+
+def _check_fingerprint(encoder: Encoder, adapter: Adapter, folder: str | Path) -> None:
+    if encoder.fingerprint != adapter.fingerprint:
+        raise EncoderError(
+            display_path(folder),
+            expected=f"the encoder it was fitted with, {adapter.encoder_name} ({adapter.fingerprint})",
+            got=f"{encoder.name} ({encoder.fingerprint})",
+            fix="Install the version of the encoder that it was fitted with, or fit again.",
+        )
+
+
+def _raise_or_skip(encoded: EncodedImages, data: LabelledSources, skip: bool) -> None:
+    """Raises the first error unless unreadable images may be left out."""
+    for error in encoded.errors.values():
+        if not skip:
+            raise error
+    if not len(encoded.features):
+        raise DataError(
+            data.origin,
+            expected="at least one readable image",
+            got=f"{len(encoded.errors)} that cannot be read",
+            fix="Check the files.",
+        )

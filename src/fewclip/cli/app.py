@@ -1,0 +1,289 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from fewclip.cli.options import (
+    AdapterArgument,
+    BatchSize,
+    Device,
+    Encoder,
+    Json,
+    Method,
+    Overwrite,
+    Quiet,
+    Seed,
+    SkipUnreadable,
+)
+
+if TYPE_CHECKING:
+    from fewclip.classifier import FewShotClassifier
+
+app = typer.Typer(
+    name="fewclip",
+    help="A folder with a few labelled images per class becomes an image classifier, in seconds, on a CPU.",
+    epilog="First steps: `fewclip demo`, then `fewclip fit FOLDER -o NAME.adapter`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from fewclip import __version__
+
+        typer.echo(f"fewclip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+
+
+@app.command()
+def fit(
+    images: Annotated[
+        Path, typer.Argument(help="Folder with one subfolder a class, split folder, or CSV with path,label.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the adapter goes, a new folder.")],
+    encoder: Encoder = "pocket",
+    method: Method = "ape",
+    shots: Annotated[
+        Optional[int], typer.Option("--shots", min=1, help="Use this many images a class; default: all.")  # noqa: UP045
+    ] = None,
+    seed: Seed = 0,
+    val: Annotated[
+        Path | None,
+        typer.Option("--val", help="Labelled images to choose settings on; default: none needed."),
+    ] = None,
+    selection: Annotated[
+        str, typer.Option("--selection", help="How settings are chosen: auto, none, loo, fewshot, full.")
+    ] = "auto",
+    template: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--template", help="Prompt with {} where the class name goes; may be repeated."),
+    ] = None,
+    prompts: Annotated[
+        Optional[Path], typer.Option("--prompts", help='JSON file {"class": ["sentence", …], …}.')  # noqa: UP045
+    ] = None,
+    views: Annotated[int, typer.Option("--views", min=1, help="Random views of each labelled image.")] = 1,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    skip_unreadable: SkipUnreadable = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a classifier (an adapter) from a folder of labelled images."""
+    from fewclip.classifier import FewShotClassifier
+    from fewclip.data.prompts import read_prompts
+    from fewclip.persistence import check_target
+
+    check_target(output, overwrite)
+    classifier = FewShotClassifier(
+        encoder, method, templates=template or None, prompts=read_prompts(prompts) if prompts else None,
+        views=views, selection=selection, device=device, random_state=seed, batch_size=batch_size,
+        progress=not quiet,
+    )  # fmt: skip
+    classifier.fit(images, val=val, shots=shots, seed=seed, skip_unreadable=skip_unreadable)
+    folder = classifier.save_pretrained(output, overwrite=overwrite)
+    if as_json:
+        _print_json({"adapter": str(folder), **classifier.summary_.to_json()})
+    if not quiet:
+        _say(
+            f"{classifier.summary_}\nsaved     {folder}\nnext      fewclip predict {folder} NEW_IMAGES -o predictions.csv"
+        )
+
+
+@app.command()
+def predict(
+    adapter: AdapterArgument,
+    images: Annotated[list[str], typer.Argument(help="Images, folders or globs.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help=".csv, .jsonl or .parquet; default: CSV on stdout."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes a row.")] = 3,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify images: one row each, in order; unreadable ones get an error in theirs (exit code 3)."""
+    from fewclip.data import find_images
+    from fewclip.predictions import Prediction, check_target, write_predictions
+
+    if output is not None:
+        check_target(output)
+    found = find_images(images)
+    classifier = _open(adapter, device, batch_size, quiet)
+    top = min(top, len(classifier.classes_))
+    names = iter(found)
+    rows = (
+        Prediction(next(names).name, row.labels, row.scores, row.error)
+        for row in classifier.classify([image.path for image in found], top=top)
+    )
+    written = write_predictions(rows, output, top=top, as_json=as_json)
+    if not quiet:
+        where = output or "stdout"
+        _say(f"{written.rows} images classified, {written.errors} could not be read; rows are in {where}")
+        if written.rows > written.errors:
+            _say(f"next      fewclip explain {adapter} IMAGE")
+    if written.errors:
+        raise typer.Exit(3)
+
+
+@app.command()
+def evaluate(
+    adapter: AdapterArgument,
+    images: Annotated[Path, typer.Argument(help="Labelled images it has not seen: folder or CSV.")],
+    report: Annotated[
+        Optional[Path], typer.Option("--report", help="Folder for an HTML report with pictures.")  # noqa: UP045
+    ] = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    skip_unreadable: SkipUnreadable = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure an adapter on labelled images: accuracy with interval, table of classes, mistakes."""
+    from fewclip.reports import report_evaluation
+
+    classifier = _open(adapter, device, batch_size, quiet)
+    evaluation = classifier.evaluate(images, skip_unreadable=skip_unreadable)
+    if as_json:
+        _print_json(evaluation.to_json())
+    else:
+        typer.echo(str(evaluation))
+    if report is not None:
+        path = report_evaluation(classifier, evaluation, report, source=images, adapter=adapter)
+        _say(f"report    {path}")
+
+
+@app.command()
+def explain(
+    adapter: AdapterArgument,
+    image: Annotated[Path, typer.Argument(help="The image.")],
+    neighbours: Annotated[int, typer.Option("--neighbours", min=0, help="Labelled images to name.")] = 5,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say why an image gets its class: text against image evidence, and the nearest labelled images."""
+    classifier = _open(adapter, device, 1, quiet=True)
+    explanation = classifier.explain(image, neighbours=neighbours)
+    if as_json:
+        _print_json(explanation.to_json())
+    else:
+        typer.echo(str(explanation))
+
+
+@app.command()
+def demo(
+    images: Annotated[
+        Optional[Path], typer.Argument(help="Labelled images; default: simulated textile photos.")  # noqa: UP045
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report and adapter.")] = Path(
+        "demo-output"
+    ),
+    encoder: Encoder = "pocket",
+    shots: Annotated[
+        str, typer.Option("--shots", help="Images a class, separated by commas.")
+    ] = "1,2,4,8,16",
+    methods: Annotated[
+        str, typer.Option("--methods", help="Methods, separated by commas.")
+    ] = "zero-shot,tip-adapter,ape",
+    seed: Seed = 0,
+    batch_size: BatchSize = 64,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods and shots on real images, write a report, and keep the best adapter."""
+    from fewclip.demo import run_demo
+
+    run_demo(
+        images, output, encoder=encoder, methods=_names(methods), shots=_numbers(shots), seed=seed,
+        batch_size=batch_size, progress=not quiet,
+    )  # fmt: skip
+
+
+@app.command(name="list")
+def list_(as_json: Json = False) -> None:
+    """List methods and encoders."""
+    from fewclip.cli.information import describe
+
+    _print_json(describe()) if as_json else _print_tables(describe())
+
+
+@app.command()
+def info(adapter: AdapterArgument, as_json: Json = False) -> None:
+    """Say what an adapter is: classes, method, settings, estimate, versions."""
+    from fewclip.cli.information import adapter_lines
+    from fewclip.persistence import read_adapter
+
+    config = read_adapter(adapter).config
+    _print_json(config) if as_json else typer.echo(adapter_lines(adapter, config))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this installation: packages, encoders, devices, cache; and say what to install."""
+    from fewclip.cli.information import checks
+
+    results = checks()
+    if as_json:
+        _print_json([vars(check) for check in results])
+    else:
+        for check in results:
+            typer.echo(f"{'ok     ' if check.ok else 'missing'}  {check.name:<22} {check.detail}")
+    if not all(check.ok or check.optional for check in results):
+        raise typer.Exit(1)
+
+
+def _open(adapter: Path, device: str, batch_size: int, quiet: bool) -> FewShotClassifier:
+    from fewclip.classifier import FewShotClassifier
+
+    return FewShotClassifier.from_pretrained(
+        adapter, device=device, batch_size=batch_size, progress=not quiet
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(name) for name in _names(text)]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise typer.BadParameter(f"expected whole numbers separated by commas, such as 1,4,16; got {text!r}")
+    return numbers
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_tables(sections: dict[str, list[dict[str, str]]]) -> None:
+    for heading, rows in sections.items():
+        typer.echo(heading)
+        width = max(len(row["name"]) for row in rows)
+        for row in rows:
+            typer.echo(f"  {row['name']:<{width}}  {row['what']}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,22 @@
+"""Options that several commands share, spelled the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+Encoder = Annotated[str, typer.Option("--encoder", help="Encoder of images and texts; see `fewclip list`.")]
+Method = Annotated[str, typer.Option("--method", help="Few-shot method; see `fewclip list`.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images handed to the encoder at once.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and say so.")
+]
+AdapterArgument = Annotated[Path, typer.Argument(help="Adapter: the folder that `fewclip fit` wrote.")]
+OptionalPath = Optional[Path]  # noqa: UP045 (typer reads annotations at run time)

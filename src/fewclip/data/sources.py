@@ -1,0 +1,132 @@
+"""What a caller passes as images: a folder, a table, a glob, a list of paths or PIL images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fewclip.data._display import display_path
+from fewclip.data.folders import find_images, read_labelled
+from fewclip.errors import LabelError
+
+Source = Image.Image | str | Path
+
+
+@dataclass(frozen=True)
+class LabelledSources:
+    """Images with labels.
+
+    Attributes:
+        sources: Paths or PIL images.
+        labels: The label of each.
+        names: What to call each in messages, safe to print.
+        classes: All labels, sorted, including those without an image.
+        skipped: (name, reason) of every file that was not taken.
+        origin: The folder or table, safe to print.
+    """
+
+    sources: tuple[Source, ...]
+    labels: tuple[Any, ...]
+    names: tuple[str, ...]
+    classes: tuple[Any, ...]
+    skipped: tuple[tuple[str, str], ...]
+    origin: str
+
+    def take(self, rows: Iterable[int]) -> LabelledSources:
+        """These images only; the classes stay."""
+        rows = [int(i) for i in rows]
+        return replace(
+            self,
+            sources=tuple(self.sources[i] for i in rows),
+            labels=tuple(self.labels[i] for i in rows),
+            names=tuple(self.names[i] for i in rows),
+        )
+
+    def shots(self) -> dict[Any, int]:
+        """Images of each class."""
+        counts = Counter(self.labels)
+        return {label: counts[label] for label in self.classes}
+
+
+Images = str | Path | Sequence[Source] | LabelledSources
+
+
+@dataclass(frozen=True)
+class NamedSource:
+    """An image and what to call it."""
+
+    source: Source
+    name: str
+
+
+def labelled_sources(
+    images: Images, labels: Sequence[Any] | None, *, prefer: str = "train"
+) -> LabelledSources:
+    """A folder or table if ``labels`` is None, else a list of images with one label each.
+
+    Args:
+        images: Where, or the images themselves; what this function gave comes back as it is.
+        labels: The label of each image of a list.
+        prefer: Which split to read where there are several.
+
+    Raises:
+        DataError: The folder or table holds nothing usable.
+        LabelError: Labels that do not go with the images.
+    """
+    if isinstance(images, LabelledSources):
+        return images
+    if labels is None:
+        if not isinstance(images, str | Path):
+            raise LabelError(
+                "labels",
+                expected="one label for each image of a list",
+                got="none",
+                fix="Pass fit(images, labels), or a folder with one subfolder a class.",
+            )
+        found = read_labelled(images, prefer=prefer)
+        return LabelledSources(
+            found.paths, found.labels, found.names, found.classes, found.skipped, found.source
+        )
+    named = named_sources(images)
+    labels = [getattr(label, "item", lambda label=label: label)() for label in labels]  # NumPy scalars
+    if len(labels) != len(named):
+        raise LabelError(
+            "labels",
+            expected=f"one for each of the {len(named)} images",
+            got=f"{len(labels)}",
+            fix="Pass as many labels as images.",
+        )
+    missing = [image.name for image, label in zip(named, labels, strict=True) if label in (None, "")]
+    if missing:
+        raise LabelError(missing[0], expected="a label", got="none", fix="Label it, or leave the image out.")
+    return LabelledSources(
+        tuple(image.source for image in named),
+        tuple(labels),
+        tuple(image.name for image in named),
+        tuple(sorted(set(labels))),
+        (),
+        f"{len(named)} images",
+    )
+
+
+def named_sources(images: Images) -> list[NamedSource]:
+    """The images of a folder or glob, or those of a list as they are.
+
+    Raises:
+        DataError: A folder or glob without images.
+    """
+    if isinstance(images, Image.Image):
+        images = [images]
+    if isinstance(images, LabelledSources):
+        return [NamedSource(*pair) for pair in zip(images.sources, images.names, strict=True)]
+    if isinstance(images, str | Path):
+        return [NamedSource(found.path, found.name) for found in find_images([images])]
+    return [
+        NamedSource(image, f"images[{i}]" if isinstance(image, Image.Image) else display_path(image))
+        for i, image in enumerate(images)
+    ]

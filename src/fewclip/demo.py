@@ -1,0 +1,239 @@
+"""The demo: the whole job on real images, from a folder to a report and an adapter."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from fewclip.classifier import FewShotClassifier
+from fewclip.data import (
+    FeatureStore,
+    LabelledSources,
+    build_prompts,
+    draw_shots,
+    find_splits,
+    holdout_split,
+    labelled_sources,
+)
+from fewclip.encoders import load_encoder
+from fewclip.encoders.base import Encoder
+from fewclip.encoders.features import encode_sources
+from fewclip.errors import DataError, MissingExtraError
+from fewclip.evaluation import Comparison, Data, compare
+from fewclip.reports import write_classifier_report
+
+N_DRAWS = 3
+_MAX_TEST = 1000  # test images at most, spread over the classes
+_TEXTILE_NOTE = (
+    "The textile images are simulated: a photo of fabric with defects drawn by a program, 2,000 of them, "
+    "from the package conformal-clip-data (MIT). Figures on real defects may differ."
+)
+_TEXTILE_PROMPTS = {
+    "global": ["a photo of fabric with a defect all over."],
+    "local": ["a photo of fabric with a small local defect."],
+    "nominal": ["a photo of fabric without a defect."],
+}
+
+
+@dataclass(frozen=True)
+class DemoData:
+    """Images to draw shots from, images to test on, and what to say of them."""
+
+    pool: LabelledSources
+    test: LabelledSources
+    prompts: Mapping[str, Sequence[str]] | None
+    notes: tuple[str, ...]
+
+
+def run_demo(
+    images: Path | None,
+    output: Path,
+    *,
+    encoder: str = "pocket",
+    methods: Sequence[str] = ("zero-shot", "tip-adapter", "ape"),
+    shots: Sequence[int] = (1, 2, 4, 8, 16),
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> Comparison:
+    """Compares methods over shots, writes a report, keeps the best adapter.
+
+    Args:
+        images: Labelled images; None: the simulated textile photos.
+        output: Folder for ``report.html`` and ``demo.adapter``.
+        encoder: Name of the encoder.
+        methods: Names of methods.
+        shots: Images a class.
+        seed: Seed of the split into pool and test, and of the first of three draws.
+        batch_size: Images handed to the encoder at once.
+        progress: Show bars and explanations on stderr.
+    """
+    start = time.perf_counter()
+    console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
+    data = _demo_data(images, seed)
+    possible = max(data.pool.shots().values())
+    shots = [k for k in shots if k <= possible] or [possible]
+    seeds = range(seed, seed + N_DRAWS)
+    console.print(f"data: {_describe(data)}")
+    opened = load_encoder(encoder)
+    features = _features(data, opened, shots[-1], seeds, batch_size=batch_size, progress=progress)
+    comparison = compare(features, methods=methods, shots=shots, seeds=seeds, progress=progress)
+    Console(highlight=False).print(comparison.to_rich())
+    best = comparison.best(shots[-1])
+    classifier = FewShotClassifier(encoder, best, prompts=data.prompts, progress=False)
+    classifier.fit(data.pool, shots=shots[-1], seed=seed)
+    adapter = classifier.save_pretrained(output / "demo.adapter", overwrite=True)
+    commands = _next_commands(images, output, adapter, data)
+    report = _report(classifier, data, comparison, output, commands)
+    console.print(f"{classifier.summary_}")
+    console.print(f"\nreport   {report}\nadapter  {adapter}")
+    console.print(f"{time.perf_counter() - start:.0f} s{_peak_memory()}\n\nTry next:")
+    for command in commands:
+        console.print(f"  {command}")
+    return comparison
+
+
+def _demo_data(images: Path | None, seed: int) -> DemoData:
+    if images is None:
+        data, prompts, notes = labelled_sources(_textile_folder(), None), _TEXTILE_PROMPTS, (_TEXTILE_NOTE,)
+    else:
+        data, prompts, notes = labelled_sources(images, None), None, ()
+    if images is not None and "test" in find_splits(images):
+        return DemoData(data, _at_most(labelled_sources(images, None, prefer="test"), seed), prompts, notes)
+    pool, test = holdout_split(data.labels, test_fraction=0.5, seed=seed)
+    if not len(test):
+        raise DataError(
+            data.origin,
+            expected="at least two images of some class: one to learn from, one to test on",
+            got=f"{len(data.labels)} images of {len(data.classes)} classes",
+            fix="Add images, or go straight to: fewclip fit FOLDER -o NAME.adapter",
+        )
+    return DemoData(data.take(pool), _at_most(data.take(test), seed), prompts, notes)
+
+
+def _textile_folder() -> Path:
+    spec = importlib.util.find_spec("conformal_clip_data")
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(
+            "package conformal-clip-data",
+            expected="it installed, for the demo's textile images",
+            got="nothing",
+            fix='Install it with: pip install "fewclip[demo]", or name a folder of your own images.',
+        )
+    return Path(spec.origin).parent / "data" / "textile_images" / "simulated"
+
+
+def _at_most(data: LabelledSources, seed: int) -> LabelledSources:
+    per_class = max(1, _MAX_TEST // len(data.classes))
+    return data.take(draw_shots(data.labels, per_class, seed=seed))
+
+
+def _describe(data: DemoData) -> str:
+    text = (
+        f"{len(data.pool.classes)} classes from {data.pool.origin}; {len(data.pool.labels)} images to draw "
+        f"from, {len(data.test.labels)} to test on, none in both"
+    )
+    return "\n".join([text, *data.notes])
+
+
+def _features(
+    data: DemoData,
+    encoder: Encoder,
+    most: int,
+    seeds: Sequence[int],
+    *,
+    batch_size: int,
+    progress: bool,
+) -> Data:
+    """Features of the images that any draw needs and of the test images."""
+    needed = sorted({i for seed in seeds for i in draw_shots(data.pool.labels, most, seed=seed).tolist()})
+    pool = data.pool.take(needed)
+    with FeatureStore() as store:
+        encoded = encode_sources(
+            [*pool.sources, *data.test.sources],
+            encoder,
+            store=store,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    for error in encoded.errors.values():
+        raise error
+    prompts = build_prompts(pool.classes, prompts=data.prompts)
+    text = encoder.encode_texts([sentence for sentences in prompts for sentence in sentences])
+    ends = np.cumsum([len(sentences) for sentences in prompts])[:-1]
+    split = len(pool.sources)
+    return Data(
+        features=encoded.features[:split],
+        labels=np.array(pool.labels),
+        test_features=encoded.features[split:],
+        test_labels=np.array(data.test.labels),
+        text_features=np.split(text, ends),
+        classes=np.array(pool.classes),
+        logit_scale=encoder.logit_scale,
+    )
+
+
+def _report(
+    classifier: FewShotClassifier,
+    data: DemoData,
+    comparison: Comparison,
+    output: Path,
+    commands: Sequence[str],
+) -> Path:
+    evaluation = classifier.evaluate(data.test)
+    first, last = comparison.shots[0], comparison.shots[-1]
+    return write_classifier_report(
+        classifier,
+        evaluation,
+        data.test,
+        output,
+        title="A few labelled images per class",
+        lead=(
+            f"Each method saw {first} to {last} labelled images of {len(data.pool.classes)} classes, drawn "
+            f"{N_DRAWS} times, and was tested on {len(data.test.labels)} other images. No setting was chosen "
+            f"on the test images. The classifier below is {classifier.summary_.method} with {last} images a "
+            "class."
+        ),
+        facts={
+            "images": _describe(DemoData(data.pool, data.test, None, ())),
+            "encoder": f"{classifier.encoder_.name}: a small stand-in for CLIP, embedded in the package"
+            if classifier.encoder_.name == "pocket"
+            else classifier.encoder_.name,
+            "classes": ", ".join(map(str, data.pool.classes[:12])),
+        },
+        comparison=comparison,
+        notes=[
+            *data.notes,
+            "The spread is over draws of the labelled images. Settings were chosen by leave-one-out on them.",
+        ],
+        next_commands=commands,
+    )
+
+
+def _next_commands(images: Path | None, output: Path, adapter: Path, data: DemoData) -> list[str]:
+    example = data.test.sources[0]
+    folder = shlex.quote(str(images)) if images else "YOUR_FOLDER"
+    quoted = shlex.quote(str(adapter))
+    return [
+        f"fewclip explain {quoted} {shlex.quote(str(example))}",
+        f"fewclip fit {folder} -o {shlex.quote(str(output / 'mine.adapter'))}",
+        f"fewclip predict {quoted} NEW_IMAGES -o predictions.csv",
+        *([] if images else ["make demo DATA=YOUR_FOLDER   # one subfolder a class"]),
+    ]
+
+
+def _peak_memory() -> str:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    return f", peak memory {peak:.2f} GB"

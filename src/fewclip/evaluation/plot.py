@@ -1,0 +1,165 @@
+"""Accuracy against shots as inline SVG, coloured by the style sheet of the page it stands in."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+from typing import Any
+
+from fewclip.errors import MissingExtraError
+from fewclip.evaluation.comparison import ZERO_SHOT, Comparison, accuracy_text
+
+# matplotlib wants colours, the page has variables that follow its light and dark theme: these stand-ins are
+# replaced in the finished SVG.
+_INK, _GRID, _FLAT = "#010203", "#010204", "#010205"
+_SERIES = [f"#0102{16 + k:02x}" for k in range(8)]
+_VARIABLES = {_INK: "--soft", _GRID: "--line", _FLAT: "--soft"} | {
+    color: f"--series-{k}" for k, color in enumerate(_SERIES)
+}
+_MARKERS = "osD^vPX*"
+_STROKES = ("-", ":", "-.")  # for more curves than colours; dashed is zero-shot
+
+
+def accuracy_plot(comparison: Comparison, *, width: float = 10.8, height: float = 4.3) -> str:
+    """Lines with error bars (± one standard deviation) for the methods, dashed for zero-shot.
+
+    Args:
+        comparison: At least one adapted method that succeeded; otherwise there is nothing to draw.
+        width: Inches at 72 points; the page scales it.
+        height: Inches.
+
+    Returns:
+        An ``<svg>`` element, or an empty string.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    curves = _curves(comparison)
+    if not curves:
+        return ""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_extra("matplotlib") from error
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "fewclip", "font.size": 10.5}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width, height))
+        axes = figure.add_axes((0.55 / width, 0.55 / height, 1 - 1.75 / width, 1 - 0.75 / height))
+        ends = [_draw_curve(axes, *curve, k, len(curves)) for k, curve in enumerate(curves.items())]
+        flat = comparison.row(ZERO_SHOT, 0)
+        if flat is not None and flat["mean"] is not None:
+            axes.axhline(100 * flat["mean"], color=_FLAT, linestyle=(0, (5, 4)), linewidth=1.5)
+            ends.append((100 * flat["mean"], ZERO_SHOT, _FLAT))
+        _dress(axes, comparison.shots)
+        _label_ends(axes, ends, points=72 * (height - 0.75))
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return _as_inline(stream.getvalue(), describe(comparison), prefix=f"plot-{10 * width:.0f}-")
+
+
+def describe(comparison: Comparison) -> str:
+    """The plot in words, for those who cannot see it."""
+    parts = []
+    for method in comparison.methods:
+        if method == ZERO_SHOT:
+            parts.append(f"{method} {accuracy_text(comparison.row(method, 0))} at any number of shots")
+            continue
+        points = [f"{accuracy_text(comparison.row(method, k))} at {k}" for k in comparison.shots]
+        parts.append(f"{method} {', '.join(points)}")
+    return f"Accuracy in percent against shots per class: {'; '.join(parts)}."
+
+
+def missing_extra(package: str) -> MissingExtraError:
+    """The error for a package of the plots extra."""
+    return MissingExtraError(
+        package, expected="it for the report", got="no such package", fix='Run: pip install "fewclip[plots]"'
+    )
+
+
+def _curves(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row in comparison.rows():
+        if row["shots"] and row["mean"] is not None:
+            curves.setdefault(row["method"], []).append(row)
+    # The best method comes first, for its colour is the accent of the page.
+    return dict(sorted(curves.items(), key=lambda curve: -curve[1][-1]["mean"]))
+
+
+def _draw_curve(
+    axes: Any, name: str, rows: list[dict[str, Any]], k: int, n_curves: int
+) -> tuple[float, str, str]:
+    """Draws one method; returns (last accuracy, name, colour)."""
+    color = _SERIES[k % len(_SERIES)]
+    shift = min(0.05, 0.3 / n_curves) * (
+        k - (n_curves - 1) / 2
+    )  # so that error bars of equal shots do not hide each other
+    axes.errorbar(
+        [math.log2(row["shots"]) + shift for row in rows],
+        [100 * row["mean"] for row in rows],
+        yerr=[100 * row["spread"] for row in rows] if any(row["n"] > 1 for row in rows) else None,
+        color=color,
+        marker=_MARKERS[k % len(_MARKERS)],
+        linestyle=_STROKES[k // len(_SERIES) % len(_STROKES)],
+        markersize=6,
+        linewidth=2,
+        elinewidth=1.2,
+        capsize=3,
+    )
+    return 100 * rows[-1]["mean"], name, color
+
+
+def _dress(axes: Any, shots: tuple[int, ...]) -> None:
+    axes.set_xticks([math.log2(k) for k in shots], labels=[str(k) for k in shots])
+    axes.set_xlim(math.log2(shots[0]) - 0.25, math.log2(shots[-1]) + 0.25)
+    axes.margins(y=0.08)
+    axes.set_xlabel("shots (labelled images per class)", color=_INK, labelpad=8)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+    axes.yaxis.get_major_locator().set_params(nbins=6)
+    low, high = axes.get_ylim()  # there is room above 100 % for a marker, but no such accuracy
+    axes.set_yticks([tick for tick in axes.get_yticks() if max(low, 0) <= tick <= min(high, 100)])
+    axes.set_ylim(low, high)
+    axes.tick_params(length=0, pad=6, colors=_INK)
+    axes.grid(axis="y", color=_GRID, linewidth=1)
+    axes.set_axisbelow(True)
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_GRID)
+
+
+def _label_ends(axes: Any, ends: list[tuple[float, str, str]], *, points: float) -> None:
+    """Names the curves at their right end, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    ends = sorted(ends)
+    gap = min(14.0, points / len(ends))
+    heights = [points * (value - low) / (high - low) for value, _, _ in ends]
+    for k in range(1, len(heights)):
+        heights[k] = max(heights[k], heights[k - 1] + gap)
+    heights[-1] = min(heights[-1], points)
+    for k in range(len(heights) - 2, -1, -1):
+        heights[k] = min(heights[k], heights[k + 1] - gap)
+    for height, (_, name, color) in zip(heights, ends, strict=True):
+        axes.annotate(
+            name,
+            (1, height / points),
+            xycoords="axes fraction",
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=color,
+            va="center",
+            annotation_clip=False,
+            parse_math=False,
+        )
+
+
+def _as_inline(svg: str, description: str, *, prefix: str) -> str:
+    """The bare element: no prolog or fixed size, colours as variables, ids of its own, a description."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var({variable})")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(description)}"', 1)

@@ -1,0 +1,164 @@
+"""Why a classifier decided: text against image evidence, and the labelled images behind it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fewclip.data import load_image
+from fewclip.methods import FewShotMethod
+
+THUMBNAIL = 64  # px, longer side
+
+
+@dataclass(frozen=True)
+class SupportImage:
+    """A labelled image that a classifier was fitted on, as it travels with the adapter."""
+
+    name: str
+    label: Any
+    sha256: str
+    thumbnail: bytes  # JPEG
+
+    def image(self) -> Image.Image:
+        """The thumbnail, at most 64 px."""
+        return load_image(self.thumbnail, name=self.name)
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A labelled image near the explained one.
+
+    Attributes:
+        support: The image.
+        cosine: How similar it is, −1 … 1.
+        contribution: What it adds to the logit of its class; 0 for a method without a cache.
+    """
+
+    support: SupportImage
+    cosine: float
+    contribution: float
+
+
+@dataclass(frozen=True)
+class ClassEvidence:
+    """What speaks for a class: ``text + image = logit``."""
+
+    label: Any
+    probability: float
+    logit: float
+    text: float
+    image: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an image got its class.
+
+    Attributes:
+        name: The image, safe to print.
+        label: The winning class.
+        classes: Evidence for every class, by falling logit.
+        neighbours: The nearest labelled images, by falling contribution, then cosine.
+    """
+
+    name: str
+    label: Any
+    classes: tuple[ClassEvidence, ...]
+    neighbours: tuple[Neighbour, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary, ready for JSON."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "classes": [vars(evidence) for evidence in self.classes],
+            "neighbours": [
+                {
+                    "name": near.support.name,
+                    "label": near.support.label,
+                    "cosine": near.cosine,
+                    "contribution": near.contribution,
+                }
+                for near in self.neighbours
+            ],
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.label} ({self.classes[0].probability:.1%})", ""]
+        width = max(len(str(e.label)) for e in self.classes[:5])
+        lines += [f"  {'class':<{width}}  {'logit':>8} = {'text':>8} + {'images':>8}"]
+        lines += [
+            f"  {e.label!s:<{width}}  {e.logit:8.3f} = {e.text:8.3f} + {e.image:8.3f}"
+            for e in self.classes[:5]
+        ]
+        lines += ["", "  nearest labelled images:"]
+        lines += [
+            f"  {near.support.name}  ({near.support.label})  cosine {near.cosine:.3f}, "
+            f"adds {near.contribution:.3f}"
+            for near in self.neighbours
+        ]
+        return "\n".join(lines)
+
+
+def make_support(
+    sources: Sequence[Image.Image | str | Path],
+    names: Sequence[str],
+    labels: Sequence[Any],
+    keys: Sequence[str],
+) -> tuple[SupportImage, ...]:
+    """The labelled images as thumbnails with name, label and sha256."""
+    return tuple(
+        SupportImage(name, label, key, _thumbnail(load_image(source)))
+        for source, name, label, key in zip(sources, names, labels, keys, strict=True)
+    )
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def explain(
+    method: FewShotMethod,
+    feature: np.ndarray,
+    *,
+    support: Sequence[SupportImage],
+    name: str,
+    neighbours: int = 5,
+) -> Explanation:
+    """Explains one image.
+
+    Args:
+        method: A fitted method.
+        feature: The image's feature, (1, d).
+        support: The labelled images in the order of the method's keys.
+        name: What to call the image.
+        neighbours: How many labelled images to name.
+    """
+    text, image, contributions = (rows[0] for rows in method.evidence(feature))
+    logits, probabilities = text + image, method.predict_proba(feature)[0]
+    unit = torch.nn.functional.normalize(torch.as_tensor(feature[0]), dim=0)
+    cosines = (method.support_features_.cpu() @ unit).numpy()
+    nearest = np.lexsort((-cosines, -contributions))[:neighbours]
+    labels = method.classes_.tolist()
+    return Explanation(
+        name,
+        labels[int(logits.argmax())],
+        tuple(
+            ClassEvidence(
+                labels[j], float(probabilities[j]), float(logits[j]), float(text[j]), float(image[j])
+            )
+            for j in np.argsort(-logits, kind="stable")
+        ),
+        tuple(Neighbour(support[i], float(cosines[i]), float(contributions[i])) for i in nearest),
+    )

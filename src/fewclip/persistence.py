@@ -1,0 +1,291 @@
+"""An adapter on disk: ``config.json``, ``adapter.safetensors``, a card, thumbnails. No pickle anywhere.
+
+This module knows files, not classifiers: it writes and reads a configuration, named arrays and small files,
+and turns the fitted state of a method into both and back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fewclip.data import display_path
+from fewclip.errors import AdapterError
+from fewclip.methods import METHODS, FewShotMethod
+from fewclip.selection import Estimate, SelectionResult
+
+FORMAT_VERSION = 1
+CONFIG, TENSORS, CARD = "config.json", "adapter.safetensors", "README.md"
+_KIND = "fewclip adapter"
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """What lies in an adapter's folder."""
+
+    config: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    folder: Path
+
+    @contextmanager
+    def well_formed(self) -> Iterator[None]:
+        """Turns what goes wrong in taking the configuration apart into an AdapterError."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise AdapterError(
+                display_path(self.folder),
+                expected="a method and parameters that this version of fewclip knows",
+                got=f"{type(error).__name__}: {error}",
+                fix="Install the fewclip version that config.json names, or fit again.",
+            ) from error
+
+    def file(self, name: str) -> bytes:
+        """A further file of the adapter.
+
+        Raises:
+            AdapterError: It is absent, or its name leads out of the folder.
+        """
+        path = self.folder / name
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise _damaged(path, "a name that leads out of the adapter's folder")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise _damaged(path, str(error)) from error
+
+
+# ---- the folder ----
+
+
+def write_adapter(
+    folder: str | Path,
+    *,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    files: Mapping[str, bytes],
+    overwrite: bool = False,
+) -> Path:
+    """Writes an adapter: aside, synchronised to disk, then renamed; so there is never half of one.
+
+    Args:
+        folder: Where; its parent is created.
+        config: What goes into ``config.json`` besides the format's own entries.
+        tensors: What goes into ``adapter.safetensors``.
+        files: Further files by relative path.
+        overwrite: Whether an existing adapter may be replaced. Anything else at that path never is.
+
+    Raises:
+        AdapterError: The path is taken, or cannot be written.
+    """
+    target = Path(folder)
+    check_target(target, overwrite)
+    blob = save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
+    full = {
+        "kind": _KIND,
+        "format_version": FORMAT_VERSION,
+        **config,
+        "checksum": {TENSORS: hashlib.sha256(blob).hexdigest()},
+    }
+    text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=False)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            for name, content in {**files, TENSORS: blob, CONFIG: text.encode()}.items():
+                _write_file(aside / name, content)
+            aside.chmod(0o755)
+            _replace(aside, target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise AdapterError(
+            display_path(target),
+            expected="a place to write the adapter",
+            got=str(error),
+            fix="Choose another folder, or free some space.",
+        ) from error
+    return target
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    is_adapter = (target / CONFIG).is_file() and (target / TENSORS).is_file()
+    if overwrite and is_adapter:
+        return
+    raise AdapterError(
+        display_path(target),
+        expected="a new path" if not overwrite else "a new path or an adapter",
+        got="an adapter that exists" if is_adapter else "something else that exists",
+        fix="Choose another path"
+        + (", or pass overwrite=True (--overwrite)." if is_adapter else "; it is never overwritten."),
+    )
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(aside: Path, target: Path) -> None:
+    """Moves ``aside`` to ``target``; what was there is moved away first and comes back if that fails."""
+    old = aside.with_name(aside.name + ".old")
+    existed = target.exists()
+    if existed:
+        os.rename(target, old)
+    try:
+        os.rename(aside, target)
+    except OSError:
+        if existed:
+            os.rename(old, target)
+        raise
+    if existed:
+        shutil.rmtree(old, ignore_errors=True)
+    if hasattr(os, "O_DIRECTORY"):  # the rename itself survives a power cut
+        parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(parent)
+        os.close(parent)
+
+
+def read_adapter(folder: str | Path) -> StoredAdapter:
+    """Reads an adapter and checks that it is whole.
+
+    Raises:
+        AdapterError: Nothing there, not an adapter, of another format version, or damaged.
+    """
+    path = Path(folder)
+    config = _read_config(path)
+    try:
+        blob = (path / TENSORS).read_bytes()
+    except OSError as error:
+        raise _damaged(path / TENSORS, str(error)) from error
+    expected = config.get("checksum", {}).get(TENSORS)
+    if hashlib.sha256(blob).hexdigest() != expected:
+        raise _damaged(path / TENSORS, "another checksum than config.json names")
+    try:
+        return StoredAdapter(config, load(blob), path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise _damaged(path / TENSORS, str(error)) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    name = display_path(path)
+    try:
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        got = "a folder without one" if path.is_dir() else "nothing of the kind"
+        raise AdapterError(
+            name,
+            expected=f"an adapter: a folder with {CONFIG} and {TENSORS}",
+            got=got,
+            fix="Make one with: fewclip fit IMAGES -o NAME.adapter",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path / CONFIG, str(error)) from error
+    if not isinstance(config, dict) or config.get("kind") != _KIND:
+        raise AdapterError(
+            name, expected=f"a {_KIND}", got="the files of something else", fix="Check the path."
+        )
+    if config.get("format_version") != FORMAT_VERSION:
+        raise AdapterError(
+            name,
+            expected=f"format version {FORMAT_VERSION}",
+            got=repr(config.get("format_version")),
+            fix="Install the fewclip version that wrote it, or fit again.",
+        )
+    return config
+
+
+def _damaged(path: Path, got: str) -> AdapterError:
+    return AdapterError(
+        display_path(path),
+        expected="a file as it was saved",
+        got=got,
+        fix="Copy the adapter again from where it was made, or fit again.",
+    )
+
+
+# ---- the state of a method ----
+
+
+def method_state(method: FewShotMethod) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A fitted method as (configuration, arrays): its parameters, and all that ends in ``_``."""
+    name = next(key for key, kind in METHODS.items() if kind is type(method))
+    params = {key: value for key, value in method.get_params(deep=False).items() if key not in _IN_STATE}
+    values: dict[str, Any] = {}
+    tensors: dict[str, np.ndarray] = {}
+    for key, value in vars(method).items():
+        if not key.endswith("_") or key.startswith("_") or key in ("classes_", "selection_"):
+            continue
+        if isinstance(value, torch.Tensor):
+            tensors[key] = value.detach().cpu().numpy()
+        else:
+            values[key] = value
+    return {
+        "name": name,
+        "params": params,
+        "state": values,
+        "classes": method.classes_.tolist(),
+        "selection": asdict(method.selection_),
+    }, tensors
+
+
+_IN_STATE = ("text_features", "classes")  # constructor arguments that the state holds in clean form
+
+
+def restore_method(
+    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, device: str
+) -> FewShotMethod:
+    """The fitted method that ``method_state`` took apart.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: Parts that this version does not know or that do not
+            fit; ``StoredAdapter.well_formed`` makes an ``AdapterError`` of them.
+    """
+    kind = METHODS[config["name"]]
+    params: dict[str, Any] = {**config["params"], "device": device}
+    unknown = set(params) - set(inspect.signature(kind.__init__).parameters)
+    if unknown:
+        raise KeyError(f"parameter {sorted(unknown)[0]!r} of {config['name']!r}")
+    params = {key: tuple(value) if isinstance(value, list) else value for key, value in params.items()}
+    method = kind(**params)
+    method.classes_ = np.array(config["classes"])
+    state = {key: torch.from_numpy(array).to(method._device) for key, array in tensors.items()}
+    for key, value in {**state, **config["state"]}.items():
+        if not key.endswith("_") or key.startswith("_"):
+            raise KeyError(f"state {key!r}")
+        setattr(method, key, value)
+    method.selection_ = _selection(config["selection"])
+    method.text_features, method.classes = method.text_features_.cpu().numpy(), method.classes_
+    _check_shapes(method)
+    return method
+
+
+def _selection(config: Mapping[str, Any]) -> SelectionResult:
+    estimate = Estimate(**config["estimate"]) if config["estimate"] else None
+    return SelectionResult(**{**config, "estimate": estimate})
+
+
+def _check_shapes(method: FewShotMethod) -> None:
+    expected = (len(method.classes_), method.n_features_in_)
+    if tuple(method.text_features_.shape) != expected:
+        raise ValueError(f"text features of shape {tuple(method.text_features_.shape)}, not {expected}")
+    method.predict_logits(np.eye(1, method.n_features_in_, dtype=np.float32))

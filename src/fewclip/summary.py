@@ -1,0 +1,141 @@
+"""What ``fit`` tells its user: what it saw, what it chose and why, how good that is."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from fewclip.selection import SelectionResult
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The outcome of a fit, as lines; notebooks show it as a table.
+
+    Attributes:
+        method: Name of the method.
+        encoder: Name of the encoder.
+        shots: Images of each class.
+        selection: What was tried and chosen.
+        n_features: Channels of a feature.
+        seconds: Time of the whole fit.
+        n_encoded: Images that the encoder saw; the others came from the store.
+        skipped: (name, reason) of files that were not used.
+        origin: Where the images come from.
+    """
+
+    method: str
+    encoder: str
+    shots: Mapping[Any, int]
+    selection: SelectionResult
+    n_features: int
+    seconds: float
+    n_encoded: int
+    skipped: Sequence[tuple[str, str]]
+    origin: str
+
+    def facts(self) -> dict[str, Any]:
+        """What an adapter keeps of it, ready for JSON; no path beyond the folder's own name."""
+        return {
+            "shots": list(self.shots.values()),
+            "n_features": self.n_features,
+            "seconds": self.seconds,
+            "n_encoded": self.n_encoded,
+            "skipped": [list(entry) for entry in self.skipped],
+            "origin": self.origin.rstrip("/").rsplit("/", 1)[-1],
+        }
+
+    @classmethod
+    def from_facts(
+        cls,
+        facts: Mapping[str, Any],
+        *,
+        method: str,
+        encoder: str,
+        classes: Sequence[Any],
+        selection: SelectionResult,
+    ) -> Self:
+        """The summary that ``facts`` was taken from."""
+        shots = dict(zip(classes, facts["shots"], strict=True))
+        return cls(method=method, encoder=encoder, selection=selection, **{**facts, "shots": shots})
+
+    def items(self) -> list[tuple[str, str]]:
+        """(heading, text), in the order of interest."""
+        rows = [
+            ("method", f"{self.method} on {self.encoder} features"),
+            ("images", self._images()),
+            ("settings", self._settings()),
+            ("accuracy", self._accuracy()),
+            ("time", self._time()),
+        ]
+        if self.skipped:
+            reasons = Counter(reason for _, reason in self.skipped)
+            text = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
+            rows.append(("skipped", f"{len(self.skipped)} files: {text} (first: {self.skipped[0][0]})"))
+        return rows
+
+    def __str__(self) -> str:
+        return "\n".join(f"{heading:<9} {text}" for heading, text in self.items())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(heading)}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for heading, text in self.items()
+        )
+        return f"<table>{rows}</table>"
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary, ready for JSON."""
+        estimate = self.selection.estimate
+        return {
+            "method": self.method,
+            "encoder": self.encoder,
+            "shots": {str(label): count for label, count in self.shots.items()},
+            "protocol": self.selection.protocol,
+            "settings": self.selection.settings,
+            "strength": self.selection.strength,
+            "labels_used": self.selection.labels_used,
+            "estimate": vars(estimate) if estimate else None,
+            "seconds": self.seconds,
+            "images_encoded": self.n_encoded,
+            "skipped": [list(entry) for entry in self.skipped],
+        }
+
+    def _images(self) -> str:
+        counts = sorted(self.shots.values())
+        each = f"{counts[0]} each" if counts[0] == counts[-1] else f"{counts[0]}–{counts[-1]} each"
+        text = f"{sum(counts)} of {len(counts)} classes, {each}, from {self.origin}"
+        textual = [str(label) for label, count in self.shots.items() if count == 0]
+        return text + (f"; by name alone: {', '.join(textual[:5])}" if textual else "")
+
+    def _settings(self) -> str:
+        chosen = self.selection.settings
+        parts = [
+            f"{key} {value:.4g}"
+            for key, value in chosen.items()
+            if key != "n_channels" and (value or key == "alpha")
+        ]
+        if chosen.get("n_channels", self.n_features) < self.n_features:
+            parts.append(f"{chosen['n_channels']:.0f} of {self.n_features} channels")
+        strength = self.selection.strength
+        if strength is not None and self.selection.settings:
+            parts.append(f"images weigh {strength:.2g} of the text")
+        return f"{', '.join(parts)}. {self.selection.note}" if parts else self.selection.note
+
+    def _accuracy(self) -> str:
+        estimate = self.selection.estimate
+        if estimate is None:
+            return "no estimate without a second image of some class; measure with evaluate on other images"
+        interval = f"95 % interval {estimate.low:.1%}–{estimate.high:.1%}"
+        text = f"{estimate.accuracy:.1%} ({estimate.kind}, {interval}, {estimate.n_images} images)"
+        return text if self.method == "zero-shot" else f"{text}; zero-shot {estimate.zero_shot:.1%}"
+
+    def _time(self) -> str:
+        total = sum(self.shots.values())
+        stored = max(0, total - self.n_encoded)
+        source = f"{self.n_encoded} images encoded" + (f", {stored} from the store" if stored else "")
+        return f"{self.seconds:.1f} s ({source})"

@@ -1,0 +1,1 @@
+"""Naive transcriptions of the formulas, and small made-up tasks; nothing here imports fewclip."""
