@@ -273,7 +273,7 @@ class FewShotClassifier:
     def evaluate(
         self, images: Images, labels: Sequence[str] | None = None, *, skip_unreadable: bool = False
     ) -> Evaluation:
-        """Measures the classifier on labelled images; those that it was fitted on are left out, with a warning.
+        """Measures the classifier on labelled images; those it was fitted on are left out, with a warning.
 
         Args:
             images: A folder of class folders (or its test split), a table, or a list of images.

@@ -95,7 +95,13 @@ def write_classifier_report(
 
 
 def report_evaluation(
-    classifier: FewShotClassifier, evaluation: Evaluation, folder: Path, *, source: Path, adapter: Path
+    classifier: FewShotClassifier,
+    evaluation: Evaluation,
+    folder: Path,
+    *,
+    source: Path,
+    adapter: Path,
+    program: str = "fewclip",
 ) -> Path:
     """The report of ``fewclip evaluate --report``."""
     low, high = evaluation.interval
@@ -112,5 +118,5 @@ def report_evaluation(
         ),
         facts=dict(classifier.summary_.items()),
         notes=["The interval counts chance only. Images from another camera or place may do worse."],
-        next_commands=[f"fewclip explain {shlex.quote(str(adapter))} IMAGE"],
+        next_commands=[f"{program} explain {shlex.quote(str(adapter))} IMAGE"],
     )

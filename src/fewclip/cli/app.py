@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -103,9 +105,8 @@ def fit(
     if as_json:
         _print_json({"adapter": str(folder), **classifier.summary_.to_json()})
     if not quiet:
-        _say(
-            f"{classifier.summary_}\nsaved     {folder}\nnext      fewclip predict {folder} NEW_IMAGES -o predictions.csv"
-        )
+        _say(f"{classifier.summary_}\nsaved     {folder}")
+        _say(f"next      {_program()} predict {folder} NEW_IMAGES -o predictions.csv")
 
 
 @app.command()
@@ -141,7 +142,7 @@ def predict(
         where = output or "stdout"
         _say(f"{written.rows} images classified, {written.errors} could not be read; rows are in {where}")
         if written.rows > written.errors:
-            _say(f"next      fewclip explain {adapter} IMAGE")
+            _say(f"next      {_program()} explain {adapter} IMAGE")
     if written.errors:
         raise typer.Exit(3)
 
@@ -169,7 +170,9 @@ def evaluate(
     else:
         typer.echo(str(evaluation))
     if report is not None:
-        path = report_evaluation(classifier, evaluation, report, source=images, adapter=adapter)
+        path = report_evaluation(
+            classifier, evaluation, report, source=images, adapter=adapter, program=_program()
+        )
         _say(f"report    {path}")
 
 
@@ -209,12 +212,12 @@ def demo(
     batch_size: BatchSize = 64,
     quiet: Quiet = False,
 ) -> None:
-    """Compare methods and shots on real images, write a report, and keep the best adapter."""
+    """Compare methods and shots on real images, write a report, and keep an adapter."""
     from fewclip.demo import run_demo
 
     run_demo(
         images, output, encoder=encoder, methods=_names(methods), shots=_numbers(shots), seed=seed,
-        batch_size=batch_size, progress=not quiet,
+        batch_size=batch_size, progress=not quiet, program=_program(),
     )  # fmt: skip
 
 
@@ -257,6 +260,11 @@ def _open(adapter: Path, device: str, batch_size: int, quiet: bool) -> FewShotCl
     return FewShotClassifier.from_pretrained(
         adapter, device=device, batch_size=batch_size, progress=not quiet
     )
+
+
+def _program() -> str:
+    """How the user can call this program again: by name where the shell finds it, else as just now."""
+    return "fewclip" if shutil.which("fewclip") else shlex.quote(sys.argv[0])
 
 
 def _names(text: str) -> list[str]:

@@ -133,20 +133,29 @@ class Comparison:
 
     def to_rich(self) -> Table:
         """A table for the terminal: methods as rows, shots as columns, the best of each column bold."""
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
 
         shots = self.shots or (0,)
         remarks = [f"{c.method}, {c.shots} shots, seed {c.seed}: {c.error}" for c in self.errors[:3]]
-        table = Table(caption=Text("\n".join([self.caption(), *remarks])), caption_justify="left")
-        table.add_column("method")
+        table = Table(
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            caption=Text("\n".join([self.caption(), *remarks])),
+            caption_justify="left",
+        )
+        table.add_column("method", no_wrap=True)
         for k in shots:
-            title = f"{k} shot" if k == 1 else f"{k} shots"
+            title = f"{k} shot{'' if k == 1 else 's'}" if k == shots[0] else str(k)
             table.add_column(title if k else "accuracy", justify="right", no_wrap=True)
-        table.add_column("seconds", justify="right")
+        table.add_column("seconds", justify="right", no_wrap=True)
         for method in self.methods:
             cells = [
-                Text(accuracy_text(self.row(method, k)), style="bold" if self.is_best(method, k) else "")
+                Text(
+                    accuracy_text(self.row(method, k)).replace(" ± ", "±"),
+                    style="bold" if self.is_best(method, k) else "",
+                )
                 for k in shots
             ]
             table.add_row(Text(method), *cells, seconds_text(self.seconds(method)))
