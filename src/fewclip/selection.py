@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fewclip.functional import best_of_intervals, shots_per_class, spread, winning_intervals
+from fewclip.functional import best_of_intervals, spread, winning_intervals
 
 Setting = Mapping[str, float]
 Protocol = Literal["none", "loo", "fewshot", "full"]
@@ -28,6 +28,7 @@ PROTOCOLS: tuple[str, ...] = ("auto", "none", "loo", "fewshot", "full")
 
 # Strengths tried by the likelihood rule: 0, then 0.01 … 20.5 by factors of √2.
 STRENGTHS: tuple[float, ...] = (0.0, *(0.01 * 2 ** (i / 2) for i in range(23)))
+_TILE = 2**22  # logits held at once (float32: 16 MiB)
 MAX_FOLDS = 5  # of the cross-fitted estimate
 FEWSHOT_LABELS = 4  # validation labels a class that ``fewshot`` spends at most
 
@@ -88,58 +89,75 @@ class Judge:
     weights: Tensor
 
     def folds(self) -> Tensor:
-        """Fold of each row, (n,): the images of a class are dealt out in turn."""
-        fold = torch.zeros_like(self.images)
-        n_folds = max(2, min(MAX_FOLDS, int(self._images_per_class().max())))
-        for label in self.labels.unique():
-            rows = self.labels == label
-            fold[rows] = torch.unique(self.images[rows], return_inverse=True)[1] % n_folds
+        """Fold of each image, (m,): the images of a class are dealt out in turn; −1 for one without rows."""
+        fold = torch.full((int(self.images.max()) + 1,), -1, device=self.images.device)
+        owners = [self.images[self.labels == label].unique() for label in self.labels.unique()]
+        n_folds = max(2, min(MAX_FOLDS, max(len(images) for images in owners)))
+        for images in owners:
+            fold[images] = torch.arange(len(images), device=fold.device) % n_folds
         return fold
-
-    def _images_per_class(self) -> Tensor:
-        pairs = torch.unique(torch.stack([self.labels, self.images]), dim=1)
-        return shots_per_class(pairs[0], int(self.labels.max()) + 1)
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """Per-row outcome of one setting."""
+    """Outcome of one setting.
+
+    ``likelihood`` is the log-likelihood at each of ``alphas``, weighted and summed over the rows of each
+    image, (m, s). Row i is right for α in (lo_i, hi_i).
+    """
 
     setting: Setting
     unit_alpha: float  # α of strength 1
     alphas: Tensor  # (s,)
-    likelihood: Tensor  # log-likelihood of each row at each α, (n, s)
-    lo: Tensor  # where each row is right, (n,)
+    likelihood: Tensor
+    lo: Tensor
     hi: Tensor
 
     def correct(self, alpha: float) -> Tensor:
         return (self.lo < alpha) & (alpha < self.hi)
+
+    def strength(self, alpha: float) -> float:
+        return alpha / self.unit_alpha if self.unit_alpha else 0.0
 
 
 def _try(judge: Judge, setting: Setting, alpha: float | None) -> _Tried:
     a, b = judge.base_logits, judge.cache_logits(setting)
     size = spread(b)
     unit_alpha = spread(a) / size if size > 0 else 0.0
-    alphas = [alpha] if alpha is not None else [s * unit_alpha for s in STRENGTHS]
-    own = judge.labels[:, None]
-    likelihood = torch.stack(
-        [torch.log_softmax(a + x * b, dim=1).gather(1, own)[:, 0] for x in alphas], dim=1
-    )
-    return _Tried(
-        setting, unit_alpha, torch.tensor(alphas), likelihood, *winning_intervals(a, b, judge.labels)
-    )
+    alphas = torch.tensor([alpha] if alpha is not None else [s * unit_alpha for s in STRENGTHS])
+    rows = _log_likelihood(a, b, judge.labels, alphas.to(a)).double() * judge.weights.double()[:, None]
+    likelihood = rows.new_zeros(int(judge.images.max()) + 1, len(alphas)).index_add_(0, judge.images, rows)
+    return _Tried(setting, unit_alpha, alphas, likelihood, *winning_intervals(a, b, judge.labels))
 
 
-def _pick_by_likelihood(tried: Sequence[_Tried], weights: Tensor, images: Tensor) -> tuple[int, float]:
-    """The weakest strength within one standard error of the best log-likelihood, and its best setting."""
-    table = torch.stack([t.likelihood for t in tried], dim=1).double()  # (n, settings, s)
-    mean = torch.einsum("n,nks->ks", weights.double(), table) / weights.sum()
+def _log_likelihood(a: Tensor, b: Tensor, labels: Tensor, alphas: Tensor) -> Tensor:
+    """log softmax(A + αB) of the true class, (n, s)."""
+    own = labels[:, None]
+    true = a.gather(1, own) + b.gather(1, own) * alphas
+    # Few large operations: all α of a tile at once.
+    tile = max(1, _TILE // max(1, a.shape[1] * len(alphas)))
+    total = [
+        torch.logsumexp(x[:, None] + y[:, None] * alphas[:, None], dim=2)  # (tile, s, c) → (tile, s)
+        for x, y in zip(a.split(tile), b.split(tile), strict=True)
+    ]
+    return true - torch.cat(total)
+
+
+def _pick_by_likelihood(tried: Sequence[_Tried], weights: Tensor, keep: Tensor) -> tuple[int, float]:
+    """The weakest strength within one standard error of the best log-likelihood, and its best setting.
+
+    Args:
+        tried: The settings.
+        weights: Weight of each image, (m,).
+        keep: Which images count, (m,), bool.
+    """
+    table = torch.stack([t.likelihood for t in tried], dim=1)[keep]  # (m, settings, s)
+    weights = weights[keep, None, None]
+    mean = table.sum(0) / weights.sum()
     top = int(mean.argmax())
-    loss = table.flatten(1)[:, top, None, None] - table
-    gap = loss - (mean.flatten()[top] - mean)  # centred differences to the best, paired by row
-    blocks = gap.new_zeros(int(images.max()) + 1, *mean.shape)
-    blocks.index_add_(0, images, weights.double()[:, None, None] * gap)
-    error = blocks.square().sum(0).sqrt() / weights.sum()
+    # Paired differences to the best, image by image; their sum has the standard error of the mean gap.
+    gap = table.flatten(1)[:, top, None, None] - table
+    error = (gap - weights * (mean.flatten()[top] - mean)).square().sum(0).sqrt() / weights.sum()
     good = mean >= mean.flatten()[top] - error - 1e-12
     strength = int(good.any(0).int().argmax())
     setting = int(mean[:, strength].masked_fill(~good[:, strength], -math.inf).argmax())
@@ -149,17 +167,13 @@ def _pick_by_likelihood(tried: Sequence[_Tried], weights: Tensor, images: Tensor
 def _pick_by_accuracy(tried: Sequence[_Tried], weights: Tensor, alpha: float | None) -> tuple[int, float]:
     """Most rows right over all settings and all α ≥ 0; ties go to the weaker strength."""
 
-    def rank(k: int) -> tuple[float, float, float]:
-        t = tried[k]
-        best = (
-            best_of_intervals(t.lo, t.hi, unit_alpha=t.unit_alpha, weights=weights)
-            if alpha is None
-            else alpha
-        )
-        right = float(weights[t.correct(best)].sum())
-        return round(right, 9), -(best / t.unit_alpha if t.unit_alpha else 0.0), best
+    def rank(t: _Tried) -> tuple[float, float, float]:
+        best = alpha
+        if best is None:
+            best = best_of_intervals(t.lo, t.hi, unit_alpha=t.unit_alpha, weights=weights)
+        return round(float(weights[t.correct(best)].sum()), 9), -t.strength(best), best
 
-    ranks = [rank(k) for k in range(len(tried))]
+    ranks = [rank(t) for t in tried]
     k = max(range(len(tried)), key=lambda k: ranks[k][:2])
     return k, ranks[k][2]
 
@@ -185,19 +199,22 @@ def search(
     """
     start = time.perf_counter()
     tried = [_try(judge, setting, alpha) for setting in settings]
+    image_weights = torch.zeros_like(tried[0].likelihood[:, 0]).index_add_(
+        0, judge.images, judge.weights.double()
+    )
 
-    def pick(weights: Tensor) -> tuple[int, float]:
+    def pick(keep: Tensor) -> tuple[int, float]:
         if protocol == "full":
-            return _pick_by_accuracy(tried, weights, alpha)
-        return _pick_by_likelihood(tried, weights, judge.images)
+            return _pick_by_accuracy(tried, judge.weights * keep[judge.images], alpha)
+        return _pick_by_likelihood(tried, image_weights, keep)
 
-    chosen, best = pick(judge.weights)
+    chosen, best = pick(image_weights > 0)
     winner = tried[chosen]
     kind = "leave-one-out estimate" if protocol == "loo" else "validation estimate"
     return SelectionResult(
         protocol=protocol,
         settings={**winner.setting, "alpha": best},
-        strength=best / winner.unit_alpha if winner.unit_alpha else 0.0,
+        strength=winner.strength(best),
         labels_used=labels_used,
         estimate=_cross_fit(judge, tried, pick, kind),
         note=note,
@@ -207,13 +224,13 @@ def search(
 
 
 def _row(tried: _Tried, weights: Tensor) -> dict[str, Any]:
-    scores = weights @ tried.likelihood / weights.sum()
+    scores = tried.likelihood.sum(0) / weights.sum()
     k = int(scores.argmax())
     alpha = float(tried.alphas[k])
     return {
         **tried.setting,
         "alpha": alpha,
-        "strength": alpha / tried.unit_alpha if tried.unit_alpha else 0.0,
+        "strength": tried.strength(alpha),
         "score": float(scores[k]),
         "accuracy": float(weights[tried.correct(alpha)].sum() / weights.sum()),
     }
@@ -222,14 +239,15 @@ def _row(tried: _Tried, weights: Tensor) -> dict[str, Any]:
 def _cross_fit(
     judge: Judge, tried: Sequence[_Tried], pick: Callable[[Tensor], tuple[int, float]], kind: str
 ) -> Estimate | None:
-    """Accuracy with every row judged under the setting that the other folds choose."""
+    """Accuracy with every image judged under the setting that the other folds choose."""
     folds = judge.folds()
     right = torch.zeros_like(judge.weights, dtype=torch.bool)
-    for fold in folds.unique():
-        rows = folds == fold
-        if bool(rows.all()):
+    for fold in range(int(folds.max()) + 1):
+        others = (folds != fold) & (folds >= 0)
+        if not bool(others.any()):
             return None
-        chosen, alpha = pick(judge.weights * ~rows)
+        chosen, alpha = pick(others)
+        rows = folds[judge.images] == fold
         right[rows] = tried[chosen].correct(alpha)[rows]
     return estimate_accuracy(right, tried[0].correct(0.0), judge.weights, judge.images, kind)
 
