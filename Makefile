@@ -29,7 +29,7 @@ $(BIN)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 bench: $(BIN)/.ready  ## speed of the pocket encoder
-	$(BIN)/python benchmarks/pocket.py --no-torch
+	$(BIN)/python benchmarks/pocket.py --data ../shared/data/grocery
 
 lock:  ## write requirements.lock anew from pyproject.toml
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

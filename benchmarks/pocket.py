@@ -3,7 +3,7 @@
     python benchmarks/pocket.py --data ../shared/data/grocery [--split val] [--wheels DIR] [--json out.json]
 
 ``--data`` is a folder with train, val and test, each holding class folders, and a classes.csv with the
-columns class, name, coarse_class and description. Design on train and val; report test once.
+columns class, name, coarse_class and description. Only final_figures.py opens test.
 The cosine to the torch model needs torch, onnx and the wheels of scripts/build_pocket.py (downloaded unless
 ``--wheels`` names them); ``--no-torch`` leaves it out.
 """
@@ -167,7 +167,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the photos")
-    parser.add_argument("--split", default="val", help="train, val (default) or test")
+    parser.add_argument("--split", default="val", choices=("train", "val"), help="val by default")
     parser.add_argument("--wheels", type=Path, help="folder with the wheels; default: pip download")
     parser.add_argument("--no-torch", action="store_true", help="no comparison with the torch model")
     parser.add_argument("--threads", type=int, help="default: the number of processors")

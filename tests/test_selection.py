@@ -15,9 +15,7 @@ from reference.tasks import make_task
 from fewclip.methods import APE, METHODS, TipAdapter, ZeroShot
 
 METHODS_UNDER_TEST = {name: METHODS[name] for name in ("tip-adapter", "ape")}
-cache_methods = pytest.mark.parametrize(
-    "Method", METHODS_UNDER_TEST.values(), ids=METHODS_UNDER_TEST.keys()
-)
+cache_methods = pytest.mark.parametrize("Method", METHODS_UNDER_TEST.values(), ids=METHODS_UNDER_TEST.keys())
 FIXED = {"TipAdapter": {"beta": 2.0}, "APE": {"beta": 2.0, "gamma": 0.3, "n_channels": 12}}
 
 

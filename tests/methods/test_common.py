@@ -85,7 +85,9 @@ def test_clone_and_parameters(Method):
     before = {k: v for k, v in clf.get_params().items() if k != "text_features"}
     clf.fit(task.X, task.y)
     assert {k: v for k, v in clf.get_params().items() if k != "text_features"} == before
-    np.testing.assert_array_equal(clone(clf).fit(task.X, task.y).predict_logits(task.Xq), clf.predict_logits(task.Xq))
+    np.testing.assert_array_equal(
+        clone(clf).fit(task.X, task.y).predict_logits(task.Xq), clf.predict_logits(task.Xq)
+    )
 
 
 @methods
@@ -119,7 +121,11 @@ def test_shapes_dtypes_probabilities_and_the_winner(Method):
     task = make_task((4, 1, 3, 2, 4))
     clf = Method(task.T).fit(task.X, NAMES[task.y])
     n, c = len(task.Xq), 5
-    logits, probabilities, labels = clf.predict_logits(task.Xq), clf.predict_proba(task.Xq), clf.predict(task.Xq)
+    logits, probabilities, labels = (
+        clf.predict_logits(task.Xq),
+        clf.predict_proba(task.Xq),
+        clf.predict(task.Xq),
+    )
     assert logits.shape == probabilities.shape == (n, c)
     assert logits.dtype == np.float32
     assert labels.shape == (n,)
@@ -133,7 +139,9 @@ def test_shapes_dtypes_probabilities_and_the_winner(Method):
     shifted = np.exp(logits.astype(float) - logits.max(1, keepdims=True))
     np.testing.assert_allclose(probabilities, shifted / shifted.sum(1, keepdims=True), atol=1e-6)
     np.testing.assert_array_equal(clf.decision_function(task.Xq), logits)
-    assert all(isinstance(output, np.ndarray) for output in (logits, probabilities, labels, *clf.evidence(task.Xq)))
+    assert all(
+        isinstance(output, np.ndarray) for output in (logits, probabilities, labels, *clf.evidence(task.Xq))
+    )
 
 
 @methods
@@ -264,7 +272,9 @@ def test_string_labels_and_text_rows_in_any_order(Method):
     p = clf.predict_proba(task.Xq)
     own = p[np.arange(len(task.yq)), np.argsort(order)[task.yq]]
     assert log_loss(NAMES[task.yq], p, labels=sorted(NAMES)) == pytest.approx(-np.log(own).mean(), rel=1e-3)
-    assert clf.score(task.Xq, NAMES[task.yq]) == pytest.approx((clf.predict(task.Xq) == NAMES[task.yq]).mean())
+    assert clf.score(task.Xq, NAMES[task.yq]) == pytest.approx(
+        (clf.predict(task.Xq) == NAMES[task.yq]).mean()
+    )
     shuffled = np.array([3, 0, 4, 1, 2])
     again = Method(task.T[shuffled], classes=NAMES[shuffled].tolist()).fit(task.X, NAMES[task.y].tolist())
     np.testing.assert_allclose(again.predict_logits(task.Xq), clf.predict_logits(task.Xq), atol=1e-3)
@@ -385,7 +395,10 @@ def test_lists_work(Method):
 def test_prompts_are_averaged(Method):
     task, rng = make_task((4, 1, 3)), np.random.default_rng(0)
     # Different numbers of prompts, of different lengths: a row is the unit mean of unit prompts.
-    prompts = [rng.uniform(0.5, 5, (p, 1)) * (T + 0.1 * rng.normal(size=(p, 24))) for p, T in zip((1, 3, 7), task.T, strict=True)]
+    prompts = [
+        rng.uniform(0.5, 5, (p, 1)) * (T + 0.1 * rng.normal(size=(p, 24)))
+        for p, T in zip((1, 3, 7), task.T, strict=True)
+    ]
     means = naive.unit([naive.unit(rows).mean(0) for rows in prompts])
     one = Method(prompts).fit(task.X, task.y)
     other = Method(means).fit(task.X, task.y)
@@ -584,4 +597,6 @@ def test_settings_out_of_range(Method, what, selection):
 
 
 def test_bad_settings_are_skipped_for_no_more_than_they_must():
-    assert {p for parameters, *_ in BAD_SETTINGS.values() for p in parameters} <= METHODS["ape"]().get_params().keys()
+    assert {p for parameters, *_ in BAD_SETTINGS.values() for p in parameters} <= METHODS[
+        "ape"
+    ]().get_params().keys()

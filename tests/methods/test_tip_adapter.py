@@ -56,7 +56,12 @@ def test_an_absent_class_worked_by_hand():
 def test_equals_naive_loops(shots, seed, alpha, beta, class_balance):
     task = make_task(shots, seed=seed, n_queries=5)
     clf = TipAdapter(
-        task.T, classes=range(len(shots)), alpha=alpha, beta=beta, logit_scale=30.0, class_balance=class_balance
+        task.T,
+        classes=range(len(shots)),
+        alpha=alpha,
+        beta=beta,
+        logit_scale=30.0,
+        class_balance=class_balance,
     )
     clf.fit(2 * task.X, task.y)
     expected = naive.tip_adapter(

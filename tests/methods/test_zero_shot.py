@@ -29,7 +29,9 @@ def test_a_case_worked_by_hand():
     named.fit([[1.0, 1.0], [1.0, 0.5]], ["up", "right"])
     np.testing.assert_allclose(named.predict_logits([[0.0, 2.0]]), [[0, 40]], atol=1e-5)
     assert named.predict([[0.0, 2.0]]).tolist() == ["up"]
-    np.testing.assert_allclose(named.predict_proba([[0.0, 2.0]])[0, 0], np.exp(-40) / (1 + np.exp(-40)), rtol=1e-4)
+    np.testing.assert_allclose(
+        named.predict_proba([[0.0, 2.0]])[0, 0], np.exp(-40) / (1 + np.exp(-40)), rtol=1e-4
+    )
 
 
 @settings(max_examples=20)
