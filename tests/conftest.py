@@ -1,8 +1,9 @@
-"""Shared data, the hypothesis profile, and the ``slow`` marker."""
+"""Shared data, and the hypothesis profile."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,6 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # ../shared/data
 
 settings.register_profile("fewclip", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("fewclip")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes more than 10 seconds")
 
 
 def _arrays(name: str) -> dict[str, np.ndarray]:
@@ -40,3 +37,24 @@ def golden() -> dict[str, np.ndarray]:
 def caltech() -> dict[str, np.ndarray]:
     """Real CLIP features of Caltech-101, without the test split: tests are part of the design."""
     return {k: v for k, v in _arrays("clip_vitb32_caltech101.npz").items() if not k.startswith("test_")}
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small problems crawl when several threads share busy cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own: the user's is never touched."""
+    cache = tmp_path / "cache of the test"
+    monkeypatch.setenv("HOME", str(tmp_path / "home of the test"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("FEWCLIP_CACHE", str(cache))
+    return cache

@@ -28,7 +28,7 @@ from fewclip.data.sources import (
     labelled_sources,
     named_sources,
 )
-from fewclip.encoders import load_encoder
+from fewclip.encoders import ENCODERS, load_encoder
 from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import EncodedImages, encode_sources
 from fewclip.errors import DataError, EncoderError, ParameterError
@@ -356,6 +356,13 @@ class FewShotClassifier:
             EncoderError: The encoder is not the one that it was fitted with.
         """
         adapter = Adapter.load(folder, device=device)
+        if encoder is None and adapter.encoder_name not in ENCODERS:
+            raise EncoderError(
+                display_path(folder),
+                expected="an encoder that opens by name",
+                got=f"an adapter of the encoder object {adapter.encoder_name!r}",
+                fix="Pass encoder=, the object that it was fitted with.",
+            )
         opened = load_encoder(adapter.encoder_name if encoder is None else encoder)
         _check_fingerprint(opened, adapter, folder)
         self = cls(opened, cast(FewShotMethod, clone(adapter.method)), device=device, **options)

@@ -123,7 +123,7 @@ class Summary:
             parts.append(f"{chosen['n_channels']:.0f} of {self.n_features} channels")
         strength = self.selection.strength
         if strength is not None and self.selection.settings:
-            parts.append(f"images weigh {strength:.2g} of the text")
+            parts.append(f"images weigh {strength:.2g} × the text")
         return f"{', '.join(parts)}. {self.selection.note}" if parts else self.selection.note
 
     def _accuracy(self) -> str:

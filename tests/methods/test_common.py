@@ -22,6 +22,7 @@ import fewclip.methods
 from fewclip.errors import FeatureError, InputError, LabelError, ParameterError
 from fewclip.methods import METHODS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 methods = pytest.mark.parametrize("Method", METHODS.values(), ids=METHODS.keys())
 CACHE = {name: cls for name, cls in METHODS.items() if name in ("tip-adapter", "ape")}
 cache_methods = pytest.mark.parametrize("Method", CACHE.values(), ids=CACHE.keys())
@@ -496,7 +497,11 @@ BAD_INPUT = {
     "NaN in X": (fits(X=spoiled(TASK.X, (2, 3), np.nan)), FeatureError, ["X", "NaN"]),
     "infinity in X": (fits(X=spoiled(TASK.X, (2, 3), np.inf)), FeatureError, ["X", "inf"]),
     "zero row of X": (fits(X=spoiled(TASK.X, 2, 0)), FeatureError, ["X row 2", "zero"]),
-    "zero row of integers": (fits(X=np.vstack([np.ones((8, 24), int), np.zeros((1, 24), int)])), FeatureError, ["X row 8"]),
+    "zero row of integers": (
+        fits(X=np.vstack([np.ones((8, 24), int), np.zeros((1, 24), int)])),
+        FeatureError,
+        ["X row 8"],
+    ),
     "one-dimensional X": (fits(X=TASK.X[0]), FeatureError, ["1D"]),
     "no rows": (fits(X=TASK.X[:0], y=TASK.y[:0]), InputError, ["0 sample"]),
     "labels for other rows": (fits(y=TASK.y[:-1]), LabelError, ["8", "9"]),
@@ -506,19 +511,37 @@ BAD_INPUT = {
     "zero row at predict": (predicts(spoiled(TASK.Xq, 5, 0)), FeatureError, ["X row 5", "zero"]),
     "other dimension at predict": (predicts(TASK.Xq[:, :20]), FeatureError, ["20", "24"]),
     "text of another dimension": (fits(TASK.T[:, :20]), FeatureError, ["text_features", "24", "20"]),
-    "ragged prompts": (fits([TASK.T, TASK.T[:, :20], TASK.T]), FeatureError, ["text_features row 1", "24", "20"]),
+    "ragged prompts": (
+        fits([TASK.T, TASK.T[:, :20], TASK.T]),
+        FeatureError,
+        ["text_features row 1", "24", "20"],
+    ),
     "NaN in text": (fits(spoiled(TASK.T, (1, 3), np.nan)), FeatureError, ["text_features row 1", "NaN"]),
     "infinity in text": (fits(spoiled(TASK.T, (1, 3), np.inf)), FeatureError, ["text_features row 1", "inf"]),
     "zero row of text": (fits(spoiled(TASK.T, 1, 0)), FeatureError, ["text_features row 1", "zero"]),
-    "prompts that cancel out": (fits([*TASK.T[:2], [TASK.T[2], -TASK.T[2]]]), FeatureError, ["text_features row 2"]),
+    "prompts that cancel out": (
+        fits([*TASK.T[:2], [TASK.T[2], -TASK.T[2]]]),
+        FeatureError,
+        ["text_features row 2"],
+    ),
     "no prompts of a class": (fits([*TASK.T[:2], TASK.T[:0]]), FeatureError, ["text_features row 2"]),
     "text that is a number": (fits(3.0), InputError, ["text_features"]),
     "too few text rows": (fits(TASK.T[:2]), LabelError, ["text_features", "3", "2"]),
-    "too many text rows": (fits(np.vstack([TASK.T, TASK.T])), LabelError, ["text_features", "3", "6", "classes"]),
+    "too many text rows": (
+        fits(np.vstack([TASK.T, TASK.T])),
+        LabelError,
+        ["text_features", "3", "6", "classes"],
+    ),
     "text rows without classes": (fits(classes=[0, 1, 2, 3]), LabelError, ["text_features", "4", "3"]),
-    "label outside classes": (fits(y=NAMES[TASK.y], classes=["zebra", "ant", "cow"]), LabelError, ["'Mole rat'", "classes"]),
+    "label outside classes": (
+        fits(y=NAMES[TASK.y], classes=["zebra", "ant", "cow"]),
+        LabelError,
+        ["'Mole rat'", "classes"],
+    ),
     "object label outside classes": (
-        fits(y=NAMES[TASK.y].astype(object), classes=["zebra", "ant", "cow"]), LabelError, ["'Mole rat'", "classes"]
+        fits(y=NAMES[TASK.y].astype(object), classes=["zebra", "ant", "cow"]),
+        LabelError,
+        ["'Mole rat'", "classes"],
     ),
     "integer label outside classes": (fits(classes=[0, 1, 7]), LabelError, ["2", "classes"]),
     "integer labels, string classes": (fits(classes=["0", "1", "2"]), LabelError, ["0", "classes"]),
@@ -526,7 +549,9 @@ BAD_INPUT = {
     "duplicate classes": (fits(classes=[0, 1, 1]), LabelError, ["classes", "3", "2"]),
     "class with neither text nor image": (fits(None, classes=[0, 1, 2, 3]), LabelError, ["3", "text"]),
     "group with two labels": (
-        fits(fit={"groups": ["a", "a", "a", "a", "a", "b", "c", "d", "e"]}), LabelError, ["group 'a'", "label"]
+        fits(fit={"groups": ["a", "a", "a", "a", "a", "b", "c", "d", "e"]}),
+        LabelError,
+        ["group 'a'", "label"],
     ),
     "groups for other rows": (fits(fit={"groups": [1, 2, 3]}), LabelError, ["groups", "9", "3"]),
     "y_val without X_val": (fits(fit={"y_val": VAL.y}), InputError, ["X_val", "y_val"]),
@@ -534,7 +559,9 @@ BAD_INPUT = {
     "full without X_val": (fits(selection="full"), InputError, ["X_val", "full"]),
     "fewshot without X_val": (fits(selection="fewshot"), InputError, ["X_val", "fewshot"]),
     "validation images of the fit": (
-        fits(fit=val(np.vstack([VAL.X, TASK.X[:1]]), [*VAL.y, 0])), FeatureError, ["X_val row 6", "X"]
+        fits(fit=val(np.vstack([VAL.X, TASK.X[:1]]), [*VAL.y, 0])),
+        FeatureError,
+        ["X_val row 6", "X"],
     ),
     "zero row of X_val": (fits(fit=val(spoiled(VAL.X, 4, 0))), FeatureError, ["X_val row 4", "zero"]),
     "NaN in X_val": (fits(fit=val(spoiled(VAL.X, (4, 0), np.nan))), FeatureError, ["X_val", "NaN"]),
@@ -547,7 +574,7 @@ BAD_INPUT = {
     "logit_scale that is infinite": (fits(logit_scale=np.inf), ParameterError, ["logit_scale", "inf"]),
     "logit_scale that is a word": (fits(logit_scale="auto"), ParameterError, ["logit_scale", "auto"]),
     "unknown device": (fits(device="gpu"), ParameterError, ["device", "gpu"]),
-}  # fmt: skip
+}
 
 BAD_SETTINGS = {
     "negative alpha": ({"alpha": -0.1}, "alpha", "-0.1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from PIL import Image
 
 from fewclip.data._display import display_path
 from fewclip.data.folders import find_images, read_labelled
-from fewclip.errors import LabelError
+from fewclip.errors import ImageError, LabelError
 
 Source = Image.Image | str | Path
 
@@ -101,9 +102,19 @@ def labelled_sources(
             got=f"{len(labels)}",
             fix="Pass as many labels as images.",
         )
-    missing = [image.name for image, label in zip(named, labels, strict=True) if label in (None, "")]
+    missing = [image.name for image, label in zip(named, labels, strict=True) if _is_none(label)]
     if missing:
         raise LabelError(missing[0], expected="a label", got="none", fix="Label it, or leave the image out.")
+    kinds = sorted(
+        {"numbers" if isinstance(label, int | float) else type(label).__name__ for label in labels}
+    )
+    if len(kinds) > 1:
+        raise LabelError(
+            "labels",
+            expected="labels of one type",
+            got=" and ".join(kinds),
+            fix="Turn all of them into text, or all into integers.",
+        )
     return LabelledSources(
         tuple(image.source for image in named),
         tuple(labels),
@@ -114,11 +125,16 @@ def labelled_sources(
     )
 
 
+def _is_none(label: Any) -> bool:
+    return label is None or label == "" or label != label  # NaN alone differs from itself
+
+
 def named_sources(images: Images) -> list[NamedSource]:
     """The images of a folder or glob, or those of a list as they are.
 
     Raises:
         DataError: A folder or glob without images.
+        ImageError: An entry of the list is neither a path nor a PIL image.
     """
     if isinstance(images, Image.Image):
         images = [images]
@@ -126,7 +142,17 @@ def named_sources(images: Images) -> list[NamedSource]:
         return [NamedSource(*pair) for pair in zip(images.sources, images.names, strict=True)]
     if isinstance(images, str | Path):
         return [NamedSource(found.path, found.name) for found in find_images([images])]
-    return [
-        NamedSource(image, f"images[{i}]" if isinstance(image, Image.Image) else display_path(image))
-        for i, image in enumerate(images)
-    ]
+    return [NamedSource(image, _name(image, i)) for i, image in enumerate(images)]
+
+
+def _name(image: Source, i: int) -> str:
+    if isinstance(image, str | os.PathLike):
+        return display_path(image)
+    if isinstance(image, Image.Image):
+        return f"images[{i}]"
+    raise ImageError(
+        f"images[{i}]",
+        expected="a path or a PIL image",
+        got=type(image).__name__,
+        fix="Convert arrays with PIL.Image.fromarray.",
+    )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fewclip.data import FeatureStore, image_key, load_image, random_view, view_seed
 from fewclip.encoders.base import Encoder
-from fewclip.errors import ImageError
+from fewclip.errors import EncoderError, ImageError, ParameterError
 
 Source = Image.Image | str | Path
 BATCH = 64  # images handed to the encoder at once, unless asked for otherwise
@@ -60,6 +60,10 @@ def encode_sources(
         batch_size: Images handed to the encoder at once.
         progress: Show a bar on stderr; or a bar of the caller's, which is advanced.
     """
+    if views < 1:
+        raise ParameterError(
+            "views", expected="at least 1", got=repr(views), fix="Use 1 for the image as it is."
+        )
     store = store or FeatureStore.in_memory()
     keys: list[str] = []
     errors: dict[int, ImageError] = {}
@@ -149,6 +153,13 @@ def _encode_views(
 ) -> dict[int, np.ndarray]:
     images = list(sources.values()) if views == 1 else list(_views(sources, keys, views, random_state))
     features = np.asarray(encoder.encode_images(images), dtype=np.float32)
+    if features.shape != (len(images), encoder.dim):
+        raise EncoderError(
+            f"encoder {encoder.name!r}",
+            expected=f"features of shape ({len(images)}, {encoder.dim})",
+            got=f"{features.shape}",
+            fix="This is a fault of the encoder: its encode_images must give one row an image.",
+        )
     return dict(zip(sources, features.reshape(len(sources), views, -1), strict=True))
 
 
