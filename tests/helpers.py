@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -113,7 +114,7 @@ class FakeEncoder:
 
     def _text(self, text: str) -> np.ndarray:
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-        row = 0.3 * np.random.default_rng(seed).normal(size=self.dim) / np.sqrt(self.dim)
+        row = 2.0 * np.random.default_rng(seed).normal(size=self.dim) / np.sqrt(self.dim)
         for colour, rgb in COLOURS.items():
             if colour in text.lower().split(" ") or f"{colour}." in text.lower():
                 row = row + self._feature(Image.new("RGB", (4, 4), rgb))
@@ -128,6 +129,12 @@ class BlindEncoder(FakeEncoder):
 
 
 # ---- the command line ----
+
+
+def fetches(page: str) -> list[str]:
+    """What a browser would fetch to show a page; [] for one that stands alone."""
+    outside = r"""(?:src|href|action)\s*=\s*["'](?!data:|#)[^"']*|url\((?!["']?(?:data:|#))|@import|<script"""
+    return re.findall(outside, page)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fewclip import card
+from fewclip.data import display_path
 from fewclip.explanation import SupportImage
 from fewclip.methods import METHODS, FewShotMethod
 from fewclip.persistence import method_state, read_adapter, restore_method, write_adapter
@@ -54,7 +55,9 @@ class Adapter:
             "fit": facts,
             "versions": card.versions(),
         }
-        readme = card.write(Path(folder).name, config, str(replace(self.summary, origin=facts["origin"])))
+        readme = card.write(
+            display_path(Path(folder).name), config, str(replace(self.summary, origin=facts["origin"]))
+        )
         files = {"README.md": readme.encode(), **thumbnails}
         return write_adapter(folder, config=config, tensors=tensors, files=files, overwrite=overwrite)
 
@@ -86,9 +89,12 @@ class Adapter:
                 classes=method.classes_.tolist(),
                 selection=method.selection_,
             )
+            str(summary)  # raises if a figure in it is none
+            if len(support) != len(method.support_labels_):
+                raise ValueError(f"{len(support)} support images for {len(method.support_labels_)} keys")
             return cls(method, encoder["name"], encoder["fingerprint"], prompts, support, summary)
 
 
 def method_name(method: FewShotMethod) -> str:
-    """The method's name in ``METHODS``."""
-    return next(name for name, kind in METHODS.items() if type(method) is kind)
+    """The method's name in ``METHODS``; of a class of one's own, its name."""
+    return next((name for name, kind in METHODS.items() if type(method) is kind), type(method).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -56,11 +57,11 @@ def write(name: str, config: Mapping[str, Any], summary: str) -> str:
             "## Use",
             "",
             "```bash",
-            f"fewclip predict {_cell(name)} IMAGES -o predictions.csv",
+            f"fewclip predict {shlex.quote(name)} IMAGES -o predictions.csv",
             "```",
             "```python",
             "from fewclip import FewShotClassifier",
-            f'FewShotClassifier.from_pretrained("{_cell(name)}").predict(["a.jpg"])',
+            f'FewShotClassifier.from_pretrained({name!r}).predict(["a.jpg"])',
             "```",
             "",
             "## What it contains",

@@ -27,12 +27,14 @@ from fewclip.data.sources import (
     Source,
     labelled_sources,
     named_sources,
+    portable_names,
 )
 from fewclip.encoders import ENCODERS, load_encoder
 from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import EncodedImages, encode_sources
 from fewclip.errors import DataError, EncoderError, ParameterError
 from fewclip.evaluation import Evaluation
+from fewclip.evaluation.metrics import check_labels
 from fewclip.explanation import Explanation, explain, make_support
 from fewclip.methods import METHODS, FewShotMethod
 from fewclip.predictions import Prediction
@@ -159,7 +161,8 @@ class FewShotClassifier:
         kept = sorted(set(encoded.images.tolist()))
         support = data.take(kept)
         keys = [encoded.keys[i] for i in kept]
-        thumbnails = make_support(support.sources, support.names, support.labels, keys)
+        names = portable_names(data.names)
+        thumbnails = make_support(support.sources, [names[i] for i in kept], support.labels, keys)
         summary = Summary(
             method=method_name(method),
             encoder=self.encoder_.name,
@@ -168,7 +171,7 @@ class FewShotClassifier:
             n_features=self.encoder_.dim,
             seconds=time.perf_counter() - start,
             n_encoded=encoded.n_encoded,
-            skipped=(*data.skipped, *((data.names[i], "cannot be read") for i in encoded.errors)),
+            skipped=(*data.skipped, *((names[i], "cannot be read") for i in encoded.errors)),
             origin=data.origin,
         )
         return Adapter(method, self.encoder_.name, self.encoder_.fingerprint, prompts, thumbnails, summary)
@@ -246,9 +249,13 @@ class FewShotClassifier:
 
         Args:
             images: Paths, PIL images, a folder or a glob.
-            top: Classes a row, 1 … c; None: all.
+            top: Classes a row, at least 1; None: all.
         """
         self._fitted()
+        if top is not None and top < 1:
+            raise ParameterError(
+                "top", expected="at least 1", got=repr(top), fix="Leave it out for all classes."
+            )
         found = named_sources(images)
         with tqdm(
             total=len(found), desc="predict", unit="image", disable=not self.progress, delay=0.5
@@ -286,6 +293,7 @@ class FewShotClassifier:
         """
         seen = {image.sha256 for image in self._fitted().support}
         data = labelled_sources(images, labels, prefer="test")
+        check_labels("labels", np.array(data.labels), self.classes_)  # before, not after, hours of encoding
         encoded = self._encode(data.sources)
         _raise_or_skip(encoded, data, skip_unreadable)
         rows = [r for r, i in enumerate(encoded.images) if encoded.keys[i] not in seen]
@@ -317,14 +325,15 @@ class FewShotClassifier:
             image: A path or a PIL image.
             neighbours: How many labelled images to show.
         """
+        adapter = self._fitted()
         found = named_sources([image])[0]
         encoded = self._encode([found.source])
         for error in encoded.errors.values():
             raise error
         return explain(
-            self.method_,
+            adapter.method,
             encoded.features,
-            support=self._fitted().support,
+            support=adapter.support,
             name=found.name,
             neighbours=neighbours,
         )

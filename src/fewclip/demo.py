@@ -80,10 +80,11 @@ def run_demo(
         program: How the commands to try next call this program.
     """
     start = time.perf_counter()
-    console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
+    # No markup: a path may hold brackets.
+    console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True, markup=False)
     data = _demo_data(images, seed)
     possible = max(data.pool.shots().values())
-    shots = [k for k in shots if k <= possible] or [possible]
+    shots = sorted({k for k in shots if k <= possible}) or [possible]
     seeds = range(seed, seed + N_DRAWS)
     console.print(f"data: {_describe(data)}")
     opened = load_encoder(encoder)

@@ -46,7 +46,7 @@ class StoredAdapter:
         """Turns what goes wrong in taking the configuration apart into an AdapterError."""
         try:
             yield
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise AdapterError(
                 display_path(self.folder),
                 expected="a method and parameters that this version of fewclip knows",
@@ -153,7 +153,7 @@ def _replace(aside: Path, target: Path) -> None:
         os.rename(target, old)
     try:
         os.rename(aside, target)
-    except OSError:
+    except BaseException:  # an interrupt, too, must not leave the path empty
         if existed:
             os.rename(old, target)
         raise
@@ -177,8 +177,7 @@ def read_adapter(folder: str | Path) -> StoredAdapter:
         blob = (path / TENSORS).read_bytes()
     except OSError as error:
         raise _damaged(path / TENSORS, str(error)) from error
-    expected = config.get("checksum", {}).get(TENSORS)
-    if hashlib.sha256(blob).hexdigest() != expected:
+    if config.get("checksum") != {TENSORS: hashlib.sha256(blob).hexdigest()}:
         raise _damaged(path / TENSORS, "another checksum than config.json names")
     try:
         return StoredAdapter(config, load(blob), path)
@@ -198,7 +197,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             got=got,
             fix="Make one with: fewclip fit IMAGES -o NAME.adapter",
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path / CONFIG, str(error)) from error
     if not isinstance(config, dict) or config.get("kind") != _KIND:
         raise AdapterError(
@@ -228,7 +227,14 @@ def _damaged(path: Path, got: str) -> AdapterError:
 
 def method_state(method: FewShotMethod) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A fitted method as (configuration, arrays): its parameters, and all that ends in ``_``."""
-    name = next(key for key, kind in METHODS.items() if kind is type(method))
+    name = next((key for key, kind in METHODS.items() if kind is type(method)), None)
+    if name is None:
+        raise AdapterError(
+            f"method {type(method).__name__}",
+            expected=f"one that an adapter can name: {', '.join(METHODS)}",
+            got="a class of your own",
+            fix="Add it to fewclip.methods.METHODS before saving and before loading.",
+        )
     params = {key: value for key, value in method.get_params(deep=False).items() if key not in _IN_STATE}
     values: dict[str, Any] = {}
     tensors: dict[str, np.ndarray] = {}
@@ -275,7 +281,7 @@ def restore_method(
         setattr(method, key, value)
     method.selection_ = _selection(config["selection"])
     method.text_features, method.classes = method.text_features_.cpu().numpy(), method.classes_
-    _check_shapes(method)
+    _check_state(method)
     return method
 
 
@@ -284,8 +290,14 @@ def _selection(config: Mapping[str, Any]) -> SelectionResult:
     return SelectionResult(**{**config, "estimate": estimate})
 
 
-def _check_shapes(method: FewShotMethod) -> None:
-    expected = (len(method.classes_), method.n_features_in_)
-    if tuple(method.text_features_.shape) != expected:
-        raise ValueError(f"text features of shape {tuple(method.text_features_.shape)}, not {expected}")
-    method.predict_logits(np.eye(1, method.n_features_in_, dtype=np.float32))
+def _check_state(method: FewShotMethod) -> None:
+    """Raises ValueError, or whatever goes wrong in a first prediction, unless all parts fit together."""
+    c, d, m = len(method.classes_), method.n_features_in_, len(method.support_labels_)
+    if not np.array_equal(method.classes_, np.unique(method.classes_)):
+        raise ValueError("classes that are not sorted")
+    for key, expected in (("text_features_", (c, d)), ("support_features_", (m, d))):
+        if tuple(getattr(method, key).shape) != expected:
+            raise ValueError(f"{key} of shape {tuple(getattr(method, key).shape)}, not {expected}")
+    probe = np.eye(1, d, dtype=np.float32)
+    if not (np.isfinite(method.predict_proba(probe)).all() and np.isfinite(method.evidence(probe)[2]).all()):
+        raise ValueError("features that are not finite")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,14 +74,12 @@ def write_predictions(
         write = _write_jsonl if as_json else _write_csv
         return write(predictions, sys.stdout, top)
     check_target(target)
-    handle, aside = -1, ""
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        handle, aside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
+        with open(aside, "xb") as file:
             written = _write(predictions, file, target.suffix.lower(), top)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
         os.replace(aside, target)
     except OSError as error:
         raise DataError(
@@ -108,6 +106,10 @@ def check_target(target: Path) -> None:
         )
     if suffix == ".parquet":
         _pyarrow()
+    if os.path.isdir(target):
+        raise DataError(
+            display_path(target), expected="a file", got="a folder", fix="Name a file, in it or beside it."
+        )
     if not target.parent.is_dir():
         raise DataError(
             display_path(target.parent), expected="a folder", got="none", fix="Create it, or change --output."

@@ -91,6 +91,7 @@ def fit(
 ) -> None:
     """Make a classifier (an adapter) from a folder of labelled images."""
     from fewclip.classifier import FewShotClassifier
+    from fewclip.data import display_path
     from fewclip.data.prompts import read_prompts
     from fewclip.persistence import check_target
 
@@ -103,10 +104,10 @@ def fit(
     classifier.fit(images, val=val, shots=shots, seed=seed, skip_unreadable=skip_unreadable)
     folder = classifier.save_pretrained(output, overwrite=overwrite)
     if as_json:
-        _print_json({"adapter": str(folder), **classifier.summary_.to_json()})
+        _print_json({"adapter": display_path(folder), **classifier.summary_.to_json()})
     if not quiet:
         _say(f"{classifier.summary_}\nsaved     {folder}")
-        _say(f"next      {_program()} predict {folder} NEW_IMAGES -o predictions.csv")
+        _say(f"next      {_program()} predict {shlex.quote(str(folder))} NEW_IMAGES -o predictions.csv")
 
 
 @app.command()
@@ -142,7 +143,7 @@ def predict(
         where = output or "stdout"
         _say(f"{written.rows} images classified, {written.errors} could not be read; rows are in {where}")
         if written.rows > written.errors:
-            _say(f"next      {_program()} explain {adapter} IMAGE")
+            _say(f"next      {_program()} explain {shlex.quote(str(adapter))} IMAGE")
     if written.errors:
         raise typer.Exit(3)
 
@@ -173,7 +174,8 @@ def evaluate(
         path = report_evaluation(
             classifier, evaluation, report, source=images, adapter=adapter, program=_program()
         )
-        _say(f"report    {path}")
+        if not quiet:
+            _say(f"report    {path}")
 
 
 @app.command()
@@ -235,8 +237,10 @@ def info(adapter: AdapterArgument, as_json: Json = False) -> None:
     from fewclip.cli.information import adapter_lines
     from fewclip.persistence import read_adapter
 
-    config = read_adapter(adapter).config
-    _print_json(config) if as_json else typer.echo(adapter_lines(adapter, config))
+    stored = read_adapter(adapter)
+    with stored.well_formed():
+        lines = adapter_lines(adapter, stored.config)
+    _print_json(stored.config) if as_json else typer.echo(lines)
 
 
 @app.command()

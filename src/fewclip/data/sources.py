@@ -125,6 +125,18 @@ def labelled_sources(
     )
 
 
+def portable_names(names: Sequence[str]) -> list[str]:
+    """Names as they may travel to another machine: absolute paths lose the folder that they share."""
+    absolute = [name for name in names if os.path.isabs(name)]
+    if not absolute:
+        return list(names)
+    try:
+        shared = os.path.commonpath([os.path.dirname(name) for name in absolute])
+    except ValueError:  # on several drives
+        return [os.path.basename(name) if os.path.isabs(name) else name for name in names]
+    return [display_path(os.path.relpath(name, shared)) if os.path.isabs(name) else name for name in names]
+
+
 def _is_none(label: Any) -> bool:
     return label is None or label == "" or label != label  # NaN alone differs from itself
 

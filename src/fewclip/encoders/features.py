@@ -64,6 +64,8 @@ def encode_sources(
         raise ParameterError(
             "views", expected="at least 1", got=repr(views), fix="Use 1 for the image as it is."
         )
+    if batch_size < 1:
+        raise ParameterError("batch_size", expected="at least 1", got=repr(batch_size), fix="Use 64.")
     store = store or FeatureStore.in_memory()
     keys: list[str] = []
     errors: dict[int, ImageError] = {}

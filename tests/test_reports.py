@@ -1,0 +1,145 @@
+"""Reports of a fitted classifier, from folders to one HTML file."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import numpy as np
+import pytest
+from helpers import FakeEncoder, draw_folder, drawing, fetches
+
+from fewclip import FewShotClassifier
+from fewclip.data import FeatureStore, labelled_sources
+from fewclip.evaluation import Evaluation
+from fewclip.methods import METHODS
+from fewclip.reports import choose_examples, make_examples, report_evaluation
+
+pytestmark = pytest.mark.usefixtures("own_cache", "one_thread")
+
+
+def evaluation(right: dict[str, int], wrong: dict[str, int]) -> Evaluation:
+    """So many right and wrong images of each class; scores fall from row to row."""
+    labels, predicted = [], []
+    for label, n in right.items():
+        labels += [label] * n
+        predicted += [label] * n
+    for label, n in wrong.items():
+        labels += [label] * n
+        predicted += [next(other for other in sorted(right) if other != label)] * n
+    classes = sorted(right)
+    scores = np.linspace(0.9, 0.6, len(labels))[:, None]
+    hits = np.array([[name == p for name in classes] for p in predicted])
+    rest = (1 - scores) / (len(classes) - 1)
+    return Evaluation.from_predictions(labels, np.where(hits, scores, rest), classes)
+
+
+def split(chosen: list[int], e: Evaluation) -> tuple[list[int], list[int]]:
+    hits = [i for i in chosen if e.labels[i] == e.predictions[i]]
+    return hits, [i for i in chosen if i not in hits]
+
+
+def test_examples_are_half_mistakes_and_of_every_class():
+    e = evaluation({"a": 9, "b": 9, "c": 9}, {"a": 6, "b": 1})
+    chosen = choose_examples(e, 8)
+    hits, mistakes = split(chosen, e)
+    assert len(set(chosen)) == 8
+    assert len(mistakes) == 4
+    assert {e.labels[i] for i in hits} == {"a", "b", "c"}
+    assert {e.labels[i] for i in mistakes} == {"a", "b"}
+
+
+def test_surest_mistakes_first():
+    e = evaluation({"a": 3, "b": 3}, {"a": 5})
+    mistakes = split(choose_examples(e, 4), e)[1]
+    wrong = np.flatnonzero(e.labels != e.predictions)
+    assert set(mistakes) == set(wrong[np.argsort(-e.scores[wrong], kind="stable")][:2])
+
+
+def test_few_images_are_all_shown():
+    for e in (evaluation({"a": 2, "b": 1}, {}), evaluation({"a": 0, "b": 0}, {"a": 2, "b": 1})):
+        chosen = choose_examples(e, 8)
+        assert len(chosen) == len(set(chosen))
+        assert len(chosen) >= min(3, 8 // 2)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return draw_folder(tmp_path / "photos")
+
+
+@pytest.fixture
+def new(tmp_path):
+    folder = draw_folder(tmp_path / "new", n=3, first=50)
+    drawing("blue", 60).save(folder / "red" / "wrong.png")
+    return folder
+
+
+def fit(photos, method="ape") -> FewShotClassifier:
+    return FewShotClassifier(
+        FakeEncoder(), method, store=FeatureStore.in_memory(), progress=False
+    ).fit(photos)  # fmt: skip
+
+
+def test_examples_show_what_was_predicted_and_why(photos, new):
+    fitted = fit(photos)
+    data = labelled_sources(new, None)
+    examples = make_examples(fitted, data.sources, data.labels, data.names)
+    assert [example.name for example in examples] == list(data.names)
+    assert [example.predicted for example in examples] == fitted.predict(new).tolist()
+    for example in examples:
+        assert example.top[0][0] == example.predicted
+        assert example.top[0][1] >= example.top[1][1]
+        assert 1 <= len(example.neighbours) <= 4
+
+
+def test_zero_shot_shows_no_images_that_do_not_count(photos, new):
+    data = labelled_sources(new, None)
+    examples = make_examples(fit(photos, "zero-shot"), data.sources, data.labels, data.names)
+    assert all(not example.neighbours for example in examples)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_report_of_an_evaluation_stands_alone(photos, new, tmp_path, method):
+    fitted = fit(photos, method)
+    result = fitted.evaluate(new)
+    path = report_evaluation(
+        fitted, result, tmp_path / "report", source=new, adapter=tmp_path / "my best.adapter"
+    )
+    assert path == tmp_path / "report" / "report.html"
+    page = path.read_text(encoding="utf-8")
+    assert fetches(page) == []
+    text = html.unescape(re.sub(r"<[^>]+>", "", page))
+    assert "my best.adapter" in text
+    assert "10 images" in text
+    assert f"{result.accuracy:.1%}" in text
+    assert "red/wrong.png, predicted blue, truth red" in page
+    assert page.count("data:image/jpeg;base64,") >= 8
+    assert f"explain '{tmp_path}/my best.adapter' IMAGE" in text
+
+
+def test_the_report_counts_only_images_that_were_not_fitted_on(photos, new, tmp_path):
+    fitted = fit(photos)
+    (new / "red" / "a.png").write_bytes((photos / "red" / "00.png").read_bytes())
+    with pytest.warns(UserWarning, match="1 of 11"):
+        result = fitted.evaluate(new)
+    page = report_evaluation(
+        fitted, result, tmp_path / "report", source=new, adapter=tmp_path / "a"
+    ).read_text(encoding="utf-8")  # fmt: skip
+    assert "red/a.png" not in page
+
+
+def test_names_are_escaped(tmp_path):
+    names = {"red": "<i>red & hot", "blue": "{{ 7 * 7 }}"}
+    for first, root in ((0, "photos"), (50, "new")):
+        draw_folder(tmp_path / root, names, n=2, first=first)
+        for plain, name in names.items():
+            (tmp_path / root / plain).rename(tmp_path / root / name)
+    fitted = fit(tmp_path / "photos")
+    result = fitted.evaluate(tmp_path / "new")
+    page = report_evaluation(
+        fitted, result, tmp_path / "r", source=tmp_path / "new", adapter=tmp_path / "a"
+    ).read_text(encoding="utf-8")  # fmt: skip
+    assert "<i>red" not in page
+    assert "&lt;i&gt;red &amp; hot" in page
+    assert "{{ 7 * 7 }}" in page
