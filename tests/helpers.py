@@ -89,8 +89,11 @@ class FakeEncoder:
     dim = 52
     logit_scale = 20.0
 
-    def __init__(self, fingerprint: str = "fake-1") -> None:
+    def __init__(self, fingerprint: str = "fake-1", *, noise: float = 10.0) -> None:
         self._fingerprint = fingerprint
+        self.noise = (
+            noise  # of texts; the default confuses some colours, so that images have something to add
+        )
         self.seen = 0
         self.texts: list[str] = []
 
@@ -114,7 +117,7 @@ class FakeEncoder:
 
     def _text(self, text: str) -> np.ndarray:
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-        row = 2.0 * np.random.default_rng(seed).normal(size=self.dim) / np.sqrt(self.dim)
+        row = self.noise * np.random.default_rng(seed).normal(size=self.dim) / np.sqrt(self.dim)
         for colour, rgb in COLOURS.items():
             if colour in text.lower().split(" ") or f"{colour}." in text.lower():
                 row = row + self._feature(Image.new("RGB", (4, 4), rgb))

@@ -243,6 +243,13 @@ def test_no_absolute_path_from_a_table(photos, tmp_path):
     assert absolute_paths_in(made.save_pretrained(tmp_path / "a"), tmp_path) == []
 
 
+def test_no_absolute_path_from_the_skipped_rows_of_a_table(photos, tmp_path):
+    rows = "".join(f"{path},{path.parent.name}\n" for path in sorted(photos.glob("*/*")))
+    (tmp_path / "labels.csv").write_text(f"path,label\n{rows}{tmp_path / 'gone.png'},red\n")
+    made = fit(tmp_path / "labels.csv")
+    assert absolute_paths_in(made.save_pretrained(tmp_path / "a"), tmp_path) == []
+
+
 def test_no_file_of_an_adapter_is_a_pickle(saved):
     for name, data in content(saved).items():
         assert not data.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")), name

@@ -12,7 +12,7 @@ from helpers import FakeEncoder, draw_folder, drawing, fetches
 from fewclip import FewShotClassifier
 from fewclip.data import FeatureStore, labelled_sources
 from fewclip.evaluation import Evaluation
-from fewclip.methods import METHODS
+from fewclip.methods import METHODS, TipAdapter
 from fewclip.reports import choose_examples, make_examples, report_evaluation
 
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread")
@@ -82,7 +82,7 @@ def fit(photos, method="ape") -> FewShotClassifier:
 
 
 def test_examples_show_what_was_predicted_and_why(photos, new):
-    fitted = fit(photos)
+    fitted = fit(photos, TipAdapter(alpha=2.0, beta=4.0))
     data = labelled_sources(new, None)
     examples = make_examples(fitted, data.sources, data.labels, data.names)
     assert [example.name for example in examples] == list(data.names)

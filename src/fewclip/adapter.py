@@ -56,7 +56,9 @@ class Adapter:
             "versions": card.versions(),
         }
         readme = card.write(
-            display_path(Path(folder).name), config, str(replace(self.summary, origin=facts["origin"]))
+            display_path(Path(folder).name),
+            config,
+            str(replace(self.summary, origin=facts["origin"], skipped=facts["skipped"])),
         )
         files = {"README.md": readme.encode(), **thumbnails}
         return write_adapter(folder, config=config, tensors=tensors, files=files, overwrite=overwrite)

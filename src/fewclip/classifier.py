@@ -132,49 +132,23 @@ class FewShotClassifier:
         if shots is not None:
             data = data.take(draw_shots(data.labels, shots, seed=seed))
         _check_two_classes(data)
-        self.encoder_ = load_encoder(self.encoder)
-        encoded = self._encode(data.sources, views=self.views)
+        encoder = load_encoder(self.encoder)
+        encoded = self._encode(data.sources, encoder, views=self.views)
         _raise_or_skip(encoded, data, skip_unreadable)
         sentences = build_prompts(
             data.classes, templates=self.templates, prompts=self.prompts, called=self.class_names
         )
         method.set_params(
-            text_features=self._text_features(sentences),
+            text_features=_text_features(encoder, sentences),
             classes=np.array(data.classes),
-            logit_scale=self.encoder_.logit_scale,
+            logit_scale=encoder.logit_scale,
         )
-        extra = {} if val is None else self._validation(val, skip_unreadable)
+        extra = {} if val is None else self._validation(val, encoder, skip_unreadable)
         y = np.array(data.labels)[encoded.images]
         method.fit(encoded.features, y, groups=encoded.images, **extra)
         prompts = dict(zip(data.classes, sentences, strict=True))
-        self._take(self._make_adapter(method, data, encoded, prompts, start))
+        self._take(_make_adapter(method, encoder, data, encoded, prompts, start), encoder)
         return self
-
-    def _make_adapter(
-        self,
-        method: FewShotMethod,
-        data: LabelledSources,
-        encoded: EncodedImages,
-        prompts: dict[Any, list[str]],
-        start: float,
-    ) -> Adapter:
-        kept = sorted(set(encoded.images.tolist()))
-        support = data.take(kept)
-        keys = [encoded.keys[i] for i in kept]
-        names = portable_names(data.names)
-        thumbnails = make_support(support.sources, [names[i] for i in kept], support.labels, keys)
-        summary = Summary(
-            method=method_name(method),
-            encoder=self.encoder_.name,
-            shots=support.shots(),
-            selection=method.selection_,
-            n_features=self.encoder_.dim,
-            seconds=time.perf_counter() - start,
-            n_encoded=encoded.n_encoded,
-            skipped=(*data.skipped, *((names[i], "cannot be read") for i in encoded.errors)),
-            origin=data.origin,
-        )
-        return Adapter(method, self.encoder_.name, self.encoder_.fingerprint, prompts, thumbnails, summary)
 
     def _new_method(self) -> FewShotMethod:
         if isinstance(self.method, FewShotMethod):
@@ -190,25 +164,25 @@ class FewShotClassifier:
             fix="`fewclip list` describes them.",
         )
 
-    def _text_features(self, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """Features of the prompts of each class, c arrays (p, d)."""
-        features = self.encoder_.encode_texts([text for texts in sentences for text in texts])
-        return np.split(features, np.cumsum([len(texts) for texts in sentences])[:-1])
-
-    def _validation(self, val: str | Path, skip_unreadable: bool) -> dict[str, np.ndarray]:
+    def _validation(self, val: str | Path, encoder: Encoder, skip_unreadable: bool) -> dict[str, np.ndarray]:
         data = labelled_sources(val, None, prefer="val")
-        encoded = self._encode(data.sources)
+        encoded = self._encode(data.sources, encoder)
         _raise_or_skip(encoded, data, skip_unreadable)
         return {"X_val": encoded.features, "y_val": np.array(data.labels)[encoded.images]}
 
     def _encode(
-        self, sources: Sequence[Source], *, views: int = 1, progress: tqdm | None = None
+        self,
+        sources: Sequence[Source],
+        encoder: Encoder | None = None,
+        *,
+        views: int = 1,
+        progress: tqdm | None = None,
     ) -> EncodedImages:
         if self.store is None:
             self.store = FeatureStore()
         return encode_sources(
             sources,
-            self.encoder_,
+            encoder or self.encoder_,
             store=self.store,
             views=views,
             random_state=self.random_state or 0,
@@ -375,11 +349,11 @@ class FewShotClassifier:
         opened = load_encoder(adapter.encoder_name if encoder is None else encoder)
         _check_fingerprint(opened, adapter, folder)
         self = cls(opened, cast(FewShotMethod, clone(adapter.method)), device=device, **options)
-        self.encoder_ = opened
-        self._take(adapter)
+        self._take(adapter, opened)
         return self
 
-    def _take(self, adapter: Adapter) -> None:
+    def _take(self, adapter: Adapter, encoder: Encoder) -> None:
+        self.encoder_ = encoder
         self.adapter_, self.method_, self.summary_ = adapter, adapter.method, adapter.summary
         self.classes_ = adapter.method.classes_
 
@@ -387,6 +361,39 @@ class FewShotClassifier:
         if not hasattr(self, "adapter_"):
             raise NotFittedError("This FewShotClassifier is not fitted yet: call fit, or from_pretrained.")
         return self.adapter_
+
+
+def _make_adapter(
+    method: FewShotMethod,
+    encoder: Encoder,
+    data: LabelledSources,
+    encoded: EncodedImages,
+    prompts: dict[Any, list[str]],
+    start: float,
+) -> Adapter:
+    kept = sorted(set(encoded.images.tolist()))
+    support = data.take(kept)
+    keys = [encoded.keys[i] for i in kept]
+    names = portable_names(data.names)
+    thumbnails = make_support(support.sources, [names[i] for i in kept], support.labels, keys)
+    summary = Summary(
+        method=method_name(method),
+        encoder=encoder.name,
+        shots=support.shots(),
+        selection=method.selection_,
+        n_features=encoder.dim,
+        seconds=time.perf_counter() - start,
+        n_encoded=encoded.n_encoded,
+        skipped=(*data.skipped, *((names[i], "cannot be read") for i in encoded.errors)),
+        origin=data.origin,
+    )
+    return Adapter(method, encoder.name, encoder.fingerprint, prompts, thumbnails, summary)
+
+
+def _text_features(encoder: Encoder, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """Features of the prompts of each class, c arrays (p, d)."""
+    features = encoder.encode_texts([text for texts in sentences for text in texts])
+    return np.split(features, np.cumsum([len(texts) for texts in sentences])[:-1])
 
 
 def _check_two_classes(data: LabelledSources) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from fewclip.encoders import load_encoder
 from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import encode_sources
 from fewclip.errors import DataError, MissingExtraError
-from fewclip.evaluation import Comparison, Data, compare
+from fewclip.evaluation import Comparison, Data, check_methods, compare
 from fewclip.reports import write_classifier_report
 
 N_DRAWS = 3
@@ -80,6 +81,7 @@ def run_demo(
         program: How the commands to try next call this program.
     """
     start = time.perf_counter()
+    check_methods(methods)
     # No markup: a path may hold brackets.
     console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True, markup=False)
     data = _demo_data(images, seed)
@@ -88,8 +90,14 @@ def run_demo(
     seeds = range(seed, seed + N_DRAWS)
     console.print(f"data: {_describe(data)}")
     opened = load_encoder(encoder)
-    features = _features(data, opened, shots[-1], seeds, batch_size=batch_size, progress=progress)
-    comparison = compare(features, methods=methods, shots=shots, seeds=seeds, progress=progress)
+    draws = {(k, s): draw_shots(data.pool.labels, k, seed=s) for k in shots for s in seeds}
+    features, data = _features(data, opened, draws, batch_size=batch_size, progress=progress)
+    row_of = {int(i): row for row, i in enumerate(sorted({int(i) for rows in draws.values() for i in rows}))}
+
+    def draw(labels: Sequence[str], k: int, *, seed: int) -> np.ndarray:
+        return np.array([row_of[int(i)] for i in draws[k, seed]])
+
+    comparison = compare(features, methods=methods, shots=shots, seeds=seeds, draw=draw, progress=progress)
     Console(highlight=False).print(comparison.to_rich())
     # Not the winner of the table: that would be a choice made on the test images.
     method = DEFAULT_METHOD if DEFAULT_METHOD in methods else methods[-1]
@@ -154,15 +162,16 @@ def _describe(data: DemoData) -> str:
 def _features(
     data: DemoData,
     encoder: Encoder,
-    most: int,
-    seeds: Sequence[int],
+    draws: Mapping[tuple[int, int], np.ndarray],
     *,
     batch_size: int,
     progress: bool,
-) -> Data:
-    """Features of the images that any draw needs and of the test images."""
-    needed = sorted({i for seed in seeds for i in draw_shots(data.pool.labels, most, seed=seed).tolist()})
-    pool = data.pool.take(needed)
+) -> tuple[Data, DemoData]:
+    """Features of the pool images of ``draws`` and of the test images; and the data without the rest.
+
+    Test images that are also in the pool, by content, are left out with a warning.
+    """
+    pool = data.pool.take(sorted({int(i) for rows in draws.values() for i in rows}))
     with FeatureStore() as store:
         encoded = encode_sources(
             [*pool.sources, *data.test.sources],
@@ -173,19 +182,27 @@ def _features(
         )
     for error in encoded.errors.values():
         raise error
-    prompts = build_prompts(pool.classes, prompts=data.prompts)
-    text = encoder.encode_texts([sentence for sentences in prompts for sentence in sentences])
-    ends = np.cumsum([len(sentences) for sentences in prompts])[:-1]
     split = len(pool.sources)
-    return Data(
+    seen = set(encoded.keys[:split])
+    unseen = [i for i, key in enumerate(encoded.keys[split:]) if key not in seen]
+    if len(unseen) < len(data.test.sources):
+        n = len(data.test.sources)
+        warnings.warn(
+            f"{n - len(unseen)} of {n} images to test on are also to draw from: left out", stacklevel=2
+        )
+    test = data.test.take(unseen)
+    sentences = build_prompts(pool.classes, prompts=data.prompts)
+    text = encoder.encode_texts([text for texts in sentences for text in texts])
+    features = Data(
         features=encoded.features[:split],
         labels=np.array(pool.labels),
-        test_features=encoded.features[split:],
-        test_labels=np.array(data.test.labels),
-        text_features=np.split(text, ends),
+        test_features=encoded.features[split:][unseen],
+        test_labels=np.array(test.labels),
+        text_features=np.split(text, np.cumsum([len(texts) for texts in sentences])[:-1]),
         classes=np.array(pool.classes),
         logit_scale=encoder.logit_scale,
     )
+    return features, replace(data, test=test)
 
 
 def _report(

@@ -6,7 +6,8 @@ the pieces of logits, A and B(setting), of rows whose labels are known, and choo
 
 Two rules. ``full`` maximises accuracy exactly over all α. The others have few labels, where accuracy is
 coarse and trusts the cache too much: they maximise the log-likelihood and then step back to the weakest
-strength within one standard error.
+strength within one standard error. Temperatures are fitted along, so that
+a strength neither wins for making logits large nor for making over-confident text less sure.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ Setting = Mapping[str, float]
 Protocol = Literal["none", "loo", "fewshot", "full"]
 PROTOCOLS: tuple[str, ...] = ("auto", "none", "loo", "fewshot", "full")
 
-# Strengths tried by the likelihood rule: 0, then 0.01 … 20.5 by factors of √2.
-STRENGTHS: tuple[float, ...] = (0.0, *(0.01 * 2 ** (i / 2) for i in range(23)))
+# Strengths tried by the likelihood rule: 0, then 0.01 … 20.5 by factors of 2.
+STRENGTHS: tuple[float, ...] = (0.0, *(0.01 * 2**i for i in range(12)))
+# Temperatures at which A + αB is judged, the best for each strength: without them, a strength would win for
+# making logits large where every image is right anyway.
+TEMPERATURES: tuple[float, ...] = (0.25, 0.5, 1.0)
+# And those of strength 0. Above 1, too: else a useless cache wins for making over-confident text less sure.
+ZERO_SHOT_TEMPERATURES: tuple[float, ...] = tuple(0.25 * 2 ** (i / 2) for i in range(13))
 _TILE = 2**22  # logits held at once (float32: 16 MiB)
 MAX_FOLDS = 5  # of the cross-fitted estimate
 FEWSHOT_LABELS = 4  # validation labels a class that ``fewshot`` spends at most
@@ -57,7 +63,8 @@ class SelectionResult:
         seconds: Time of the search.
         estimate: Cross-fitted accuracy; None if nothing could be judged.
         note: One sentence for the user: what the choice rests on.
-        table: One row a setting: the setting, its best ``alpha``, ``strength``, ``score``, ``accuracy``.
+        table: One row a setting: the setting, its best ``alpha``, ``strength``, ``score`` (mean
+            log-likelihood at the nearest strength tried), ``accuracy``.
     """
 
     protocol: Protocol
@@ -87,6 +94,11 @@ class Judge:
     labels: Tensor
     images: Tensor
     weights: Tensor
+
+    def per_image(self, values: Tensor) -> Tensor:
+        """Values of rows (n, s), weighted and summed over the rows of each image, (m, s), in float64."""
+        sums = values.new_zeros(int(self.images.max()) + 1, values.shape[1], dtype=torch.float64)
+        return sums.index_add_(0, self.images, values.double() * self.weights.double()[:, None])
 
     def folds(self) -> Tensor:
         """Fold of each image, (m,): the images of a class are dealt out in turn; −1 for one without rows."""
@@ -120,14 +132,36 @@ class _Tried:
         return alpha / self.unit_alpha if self.unit_alpha else 0.0
 
 
-def _try(judge: Judge, setting: Setting, alpha: float | None) -> _Tried:
+def _try(judge: Judge, setting: Setting, alpha: float | None, at_zero: Tensor) -> _Tried:
+    """Judges one setting; ``at_zero`` takes the place of the likelihood at strength 0, (m,)."""
     a, b = judge.base_logits, judge.cache_logits(setting)
     size = spread(b)
-    unit_alpha = spread(a) / size if size > 0 else 0.0
-    alphas = torch.tensor([alpha] if alpha is not None else [s * unit_alpha for s in STRENGTHS])
-    rows = _log_likelihood(a, b, judge.labels, alphas.to(a)).double() * judge.weights.double()[:, None]
-    likelihood = rows.new_zeros(int(judge.images.max()) + 1, len(alphas)).index_add_(0, judge.images, rows)
+    flat = size <= 1e-6 * float(b.abs().mean())  # rounding dust is no evidence
+    unit_alpha = 0.0 if flat else spread(a) / size
+    values = [alpha] if alpha is not None else [s * unit_alpha for s in STRENGTHS]
+    alphas = torch.tensor(values, dtype=torch.float64)
+    if alpha is None:
+        likelihood = _at_best_temperature(judge, [(a / t, b / t) for t in TEMPERATURES], alphas)
+        likelihood[:, 0] = at_zero
+    else:
+        likelihood = _at_best_temperature(judge, [(a, b)], alphas)
     return _Tried(setting, unit_alpha, alphas, likelihood, *winning_intervals(a, b, judge.labels))
+
+
+def _at_best_temperature(judge: Judge, scaled: Sequence[tuple[Tensor, Tensor]], alphas: Tensor) -> Tensor:
+    """Log-likelihood by image and α, (m, s), each α at the temperature with the largest sum."""
+    tables = torch.stack(
+        [judge.per_image(_log_likelihood(a, b, judge.labels, alphas.to(a))) for a, b in scaled]
+    )  # (temperatures, m, s)
+    best = tables.sum(1).argmax(0)  # (s,)
+    return tables.gather(0, best.expand(1, tables.shape[1], -1))[0]
+
+
+def _zero_shot_likelihood(judge: Judge) -> Tensor:
+    """Log-likelihood of A at its best temperature, weighted and summed by image, (m,)."""
+    a = judge.base_logits
+    scaled = [(a / t, torch.zeros_like(a)) for t in ZERO_SHOT_TEMPERATURES]
+    return _at_best_temperature(judge, scaled, torch.zeros(1))[:, 0]
 
 
 def _log_likelihood(a: Tensor, b: Tensor, labels: Tensor, alphas: Tensor) -> Tensor:
@@ -164,18 +198,19 @@ def _pick_by_likelihood(tried: Sequence[_Tried], weights: Tensor, keep: Tensor) 
     return setting, float(tried[setting].alphas[strength])
 
 
+def _best_by_accuracy(tried: _Tried, weights: Tensor, alpha: float | None) -> float:
+    """The fixed α, or the one at which most rows are right."""
+    if alpha is not None:
+        return alpha
+    return best_of_intervals(tried.lo, tried.hi, unit_alpha=tried.unit_alpha, weights=weights)
+
+
 def _pick_by_accuracy(tried: Sequence[_Tried], weights: Tensor, alpha: float | None) -> tuple[int, float]:
     """Most rows right over all settings and all α ≥ 0; ties go to the weaker strength."""
-
-    def rank(t: _Tried) -> tuple[float, float, float]:
-        best = alpha
-        if best is None:
-            best = best_of_intervals(t.lo, t.hi, unit_alpha=t.unit_alpha, weights=weights)
-        return round(float(weights[t.correct(best)].sum()), 9), -t.strength(best), best
-
-    ranks = [rank(t) for t in tried]
-    k = max(range(len(tried)), key=lambda k: ranks[k][:2])
-    return k, ranks[k][2]
+    best = [_best_by_accuracy(t, weights, alpha) for t in tried]
+    right = [round(float(weights[t.correct(x)].sum()), 9) for t, x in zip(tried, best, strict=True)]
+    k = max(range(len(tried)), key=lambda k: (right[k], -tried[k].strength(best[k])))
+    return k, best[k]
 
 
 def search(
@@ -198,15 +233,19 @@ def search(
         note: Passed through to the result.
     """
     start = time.perf_counter()
-    tried = [_try(judge, setting, alpha) for setting in settings]
-    image_weights = torch.zeros_like(tried[0].likelihood[:, 0]).index_add_(
-        0, judge.images, judge.weights.double()
-    )
+    at_zero = _zero_shot_likelihood(judge)
+    tried = [_try(judge, setting, alpha, at_zero) for setting in settings]
+    image_weights = judge.per_image(torch.ones_like(judge.weights)[:, None])[:, 0]
 
     def pick(keep: Tensor) -> tuple[int, float]:
         if protocol == "full":
             return _pick_by_accuracy(tried, judge.weights * keep[judge.images], alpha)
         return _pick_by_likelihood(tried, image_weights, keep)
+
+    def best_of(t: _Tried) -> float:
+        if protocol == "full":
+            return _best_by_accuracy(t, judge.weights, alpha)
+        return float(t.alphas[t.likelihood.sum(0).argmax()])
 
     chosen, best = pick(image_weights > 0)
     winner = tried[chosen]
@@ -218,20 +257,18 @@ def search(
         labels_used=labels_used,
         estimate=_cross_fit(judge, tried, pick, kind),
         note=note,
-        table=[_row(t, judge.weights) for t in tried],
+        table=[_row(t, judge.weights, best_of(t)) for t in tried],
         seconds=time.perf_counter() - start,
     )
 
 
-def _row(tried: _Tried, weights: Tensor) -> dict[str, Any]:
-    scores = tried.likelihood.sum(0) / weights.sum()
-    k = int(scores.argmax())
-    alpha = float(tried.alphas[k])
+def _row(tried: _Tried, weights: Tensor, alpha: float) -> dict[str, Any]:
+    nearest = int((tried.alphas - alpha).abs().argmin())
     return {
         **tried.setting,
         "alpha": alpha,
         "strength": tried.strength(alpha),
-        "score": float(scores[k]),
+        "score": float(tried.likelihood[:, nearest].sum() / weights.sum()),
         "accuracy": float(weights[tried.correct(alpha)].sum() / weights.sum()),
     }
 

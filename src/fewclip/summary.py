@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Summary:
             "n_features": self.n_features,
             "seconds": self.seconds,
             "n_encoded": self.n_encoded,
-            "skipped": [list(entry) for entry in self.skipped],
+            "skipped": [[_relative(name), reason] for name, reason in self.skipped],
             "origin": self.origin.rstrip("/").rsplit("/", 1)[-1],
         }
 
@@ -139,3 +140,9 @@ class Summary:
         stored = max(0, total - self.n_encoded)
         source = f"{self.n_encoded} images encoded" + (f", {stored} from the store" if stored else "")
         return f"{self.seconds:.1f} s ({source})"
+
+
+def _relative(name: str) -> str:
+    """A skipped file without its folders: ``line 3: /home/a/b.jpg`` becomes ``line 3: b.jpg``."""
+    line, colon, path = name.rpartition(": ")
+    return line + colon + (os.path.basename(path) if os.path.isabs(path) else path)

@@ -1,7 +1,7 @@
 """How good is it: metrics of one classifier, the comparison of methods over shots and seeds, the report."""
 
 from fewclip.evaluation.metrics import Evaluation
-from fewclip.evaluation.protocol import Cell, Comparison, Data, compare
+from fewclip.evaluation.protocol import Cell, Comparison, Data, check_methods, compare
 from fewclip.evaluation.report import Example, Neighbour, write_report
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Evaluation",
     "Example",
     "Neighbour",
+    "check_methods",
     "compare",
     "write_report",
 ]

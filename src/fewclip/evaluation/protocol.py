@@ -19,7 +19,7 @@ from fewclip.methods import METHODS
 
 Draw = Callable[..., np.ndarray]
 
-__all__ = ["Cell", "Comparison", "Data", "compare"]
+__all__ = ["Cell", "Comparison", "Data", "check_methods", "compare"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +108,8 @@ def compare(
     return Comparison(tuple(cells), len(data.test_labels), tuple(data.classes.tolist()))
 
 
-def _jobs(methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]) -> list[tuple[str, int, int]]:
-    """(method, shots, seed) of every cell, zero-shot first."""
-    for name, given in (("methods", methods), ("shots", shots), ("seeds", seeds)):
-        if isinstance(given, str) or not len(given):
-            raise ParameterError(name, expected="a list of at least one", got=repr(given), fix="Pass a list.")
+def check_methods(methods: Sequence[str]) -> None:
+    """Raises ParameterError for a name that no method has."""
     for method in methods:
         if method not in METHODS:
             known = ", ".join(METHODS)
@@ -122,6 +119,14 @@ def _jobs(methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]) ->
                 got="an unknown name",
                 fix="Choose one of these.",
             )
+
+
+def _jobs(methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]) -> list[tuple[str, int, int]]:
+    """(method, shots, seed) of every cell, zero-shot first."""
+    for name, given in (("methods", methods), ("shots", shots), ("seeds", seeds)):
+        if isinstance(given, str) or not len(given):
+            raise ParameterError(name, expected="a list of at least one", got=repr(given), fix="Pass a list.")
+    check_methods(methods)
     names = list(dict.fromkeys(methods))
     once = [(ZERO_SHOT, 0, 0)] if ZERO_SHOT in names else []
     adapted = [name for name in names if name != ZERO_SHOT]

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+_ROUNDING = 1e-9  # relative; ends of plateaus closer than this are equal
 _TILE = 2**22  # logits held in float64 at once (32 MiB a copy)
 
 
@@ -68,7 +69,7 @@ def best_of_intervals(lo: Tensor, hi: Tensor, *, unit_alpha: float, weights: Ten
         weights: Weight of each row, (n,); None: 1.
     """
     weights = torch.ones_like(lo) if weights is None else weights.to(lo)
-    usable = hi > lo.clamp(min=0)
+    usable = (hi > lo.clamp(min=0)) & (weights > 0)
     lo, hi, weights = lo[usable], hi[usable], weights[usable]
     ends = torch.unique(torch.cat([lo.clamp(min=0), hi, lo.new_zeros(1)]))
     ends = ends[torch.isfinite(ends)]  # segment k: ends[k] … ends[k + 1], the last without end
@@ -78,9 +79,8 @@ def best_of_intervals(lo: Tensor, hi: Tensor, *, unit_alpha: float, weights: Ten
         return 0.0
     starts = ends[counts >= best].tolist()
     stops = torch.cat([ends[1:], ends.new_full((1,), math.inf)])[counts >= best].tolist()
-    return max((_plateau(a, b, unit_alpha) for a, b in zip(starts, stops, strict=True)), key=lambda p: p[0])[
-        1
-    ]
+    plateaus = [_plateau(a, b, unit_alpha) for a, b in zip(starts, stops, strict=True)]
+    return -max((round(width, 9), -alpha) for width, alpha in plateaus)[1]
 
 
 def _weight_up_to(points: Tensor, ends: Tensor, weights: Tensor) -> Tensor:
@@ -91,14 +91,15 @@ def _weight_up_to(points: Tensor, ends: Tensor, weights: Tensor) -> Tensor:
 
 
 def _plateau(start: float, stop: float, unit_alpha: float) -> tuple[float, float]:
-    """(width in log α, α) of an open plateau."""
+    """(width in log α, α strictly inside) of an open plateau."""
     if math.isinf(stop):
-        if start >= unit_alpha:
+        if start >= unit_alpha * (1 - _ROUNDING):
             return (math.log(2), 2 * start) if start else (math.inf, 1.0)
         stop = unit_alpha
     if start == 0:
         return math.inf, stop / 2
-    return math.log(stop / start), math.sqrt(start * stop)
+    middle = math.sqrt(start) * math.sqrt(stop)
+    return math.log(stop / start), middle if start < middle < stop else start + (stop - start) / 2
 
 
 def best_alpha(base_logits: Tensor, cache_logits: Tensor, labels: Tensor) -> tuple[float, int]:

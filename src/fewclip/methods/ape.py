@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fewclip.errors import ParameterError
 from fewclip.functional import key_divergence, refine_channels, unit
 from fewclip.methods.base import Support
-from fewclip.methods.cache import BETAS, CacheMethod, KeySet, one_or
+from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, is_number, one_or
 from fewclip.selection import SelectionResult, Setting
 
 _FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of the channels, tried for n_channels="auto"
@@ -100,15 +102,28 @@ class APE(CacheMethod):
         self.gamma_, self.n_channels_ = float(result.settings["gamma"]), int(result.settings["n_channels"])
         return result
 
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        weights = self.criterion_weights
+        if np.shape(weights) != (2,) or not all(is_number(w) and 0 <= w < float("inf") for w in weights):
+            raise ParameterError(
+                "The 'criterion_weights' parameter of APE",
+                expected="two numbers ≥ 0, (similarity, variance)",
+                got=repr(weights),
+                fix="The paper has (0.7, 0.3).",
+            )
+
     def _channel_counts(self, fractions: tuple[float, ...]) -> tuple[int, ...]:
-        d = self.n_features_in_
-        n_channels = self.n_channels
-        if n_channels == "auto":
+        d: int = self.n_features_in_
+        n_channels: Any = self.n_channels
+        if is_auto(n_channels):
             return tuple(sorted({max(1, round(f * d)) for f in fractions}))
-        if isinstance(n_channels, float) and 0 < n_channels <= 1:
-            return (max(1, round(n_channels * d)),)
-        if isinstance(n_channels, int) and 1 <= n_channels <= d:
-            return (n_channels,)
+        if is_number(n_channels):
+            whole = isinstance(n_channels, Integral)
+            if whole and 1 <= int(n_channels) <= d:
+                return (int(n_channels),)
+            if not whole and 0 < float(n_channels) <= 1:
+                return (max(1, round(float(n_channels) * d)),)
         raise ParameterError(
             "The 'n_channels' parameter of APE",
             expected=f"'auto', an int from 1 to {d}, or a fraction of the channels in (0, 1]",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -16,8 +17,17 @@ from torch import Tensor
 
 from fewclip.errors import FeatureError, LabelError, ParameterError
 from fewclip.functional import class_sums, shots_per_class, unit, zero_shot_logits
-from fewclip.methods.validation import as_numpy, check_features, check_text_features, encode_labels
+from fewclip.methods.validation import (
+    as_numpy,
+    check_features,
+    check_labels,
+    check_text_features,
+    encode_labels,
+    unit_rows,
+)
 from fewclip.selection import PROTOCOLS, SelectionResult
+
+_TILE_ROWS = 8192  # queries of one prediction that are on the device at once
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,10 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
             LabelError: A label without a class, or classes and text features that do not agree.
             ParameterError: A parameter outside its range.
         """
-        X, y = check_features(self, as_numpy(X), as_numpy(y), reset=True)
+        if hasattr(self, "selection_"):
+            del self.selection_  # not fitted until this fit has succeeded
+        X = check_features(self, as_numpy(X), reset=True)
+        y = check_labels(self, X, as_numpy(y))
         self._check_parameters(X_val, y_val)
         self.classes_, labels = encode_labels(self._class_labels(), self.text_features, y)
         features = self._tensor(X)
@@ -167,8 +180,10 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
 
     def predict_logits(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Logits, (n, c), float32, columns in the order of ``classes_``; never calibrated."""
+        X = self._checked_queries(X)
         with torch.inference_mode():
-            return self._logits(self._queries(X)).cpu().numpy()
+            tiles = [self._logits(self._tensor(tile)).cpu() for tile in _tiles(X)]
+            return torch.cat(tiles).numpy()
 
     def predict(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Labels, (n,)."""
@@ -194,7 +209,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
             (n, m), zeros for a method without a cache.
         """
         with torch.inference_mode():
-            queries = self._queries(X)
+            queries = self._tensor(self._checked_queries(X))
             logits, text = self._logits(queries), self._text_logits(queries)
             contributions = self._key_contributions(queries)
             if contributions is None:
@@ -219,12 +234,13 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         own = self.logit_scale * (support.features * others).sum(1, keepdim=True)
         return logits.scatter(1, support.labels[:, None], own)
 
-    def _queries(self, X: ArrayLike | Tensor) -> Tensor:
-        check_is_fitted(self)
-        return self._tensor(check_features(self, as_numpy(X), reset=False))
+    def _checked_queries(self, X: ArrayLike | Tensor) -> np.ndarray:
+        check_is_fitted(self, "selection_")
+        return check_features(self, as_numpy(X), reset=False)
 
     def _tensor(self, features: np.ndarray) -> Tensor:
-        return unit(torch.as_tensor(features, dtype=torch.float32, device=self._device))
+        """Unit-norm rows on the method's device."""
+        return torch.from_numpy(unit_rows(features)).to(self._device)
 
     def _index(self, labels: np.ndarray) -> Tensor:
         return torch.as_tensor(labels, dtype=torch.int64, device=self._device)
@@ -234,9 +250,19 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
 
     @property
     def _device(self) -> torch.device:
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise ParameterError(
+                f"The 'device' parameter of {type(self).__name__}",
+                expected="auto, cpu, cuda or cuda:N, present on this machine",
+                got=f"{self.device!r}: {str(error).splitlines()[0]}",
+                fix="Use 'auto'.",
+            ) from error
+        return device
 
     def _check_parameters(self, X_val: Any, y_val: Any) -> None:
         if self.selection not in PROTOCOLS:
@@ -253,12 +279,19 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
                 got=f"selection={self.selection!r} with {'only one' if X_val is not y_val else 'neither'}",
                 fix="Pass fit(X, y, X_val=…, y_val=…), or use selection='loo'.",
             )
-        if not self.logit_scale > 0:
+        if not isinstance(self.logit_scale, Real) or not 0 < self.logit_scale < float("inf"):
             raise ParameterError(
-                "logit_scale",
+                f"The 'logit_scale' parameter of {type(self).__name__}",
                 expected="a number above 0",
                 got=repr(self.logit_scale),
                 fix="Pass the encoder's own, 100 for OpenAI CLIP.",
+            )
+        if not (self.random_state is None or isinstance(self.random_state, Integral)):
+            raise ParameterError(
+                f"The 'random_state' parameter of {type(self).__name__}",
+                expected="an int or None",
+                got=repr(self.random_state),
+                fix="Pass the seed itself.",
             )
 
     def _text_rows(self, support: Support) -> Tensor:
@@ -281,7 +314,8 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
     def _validation_rows(self, X_val: Any, y_val: Any, X: np.ndarray) -> Rows | None:
         if X_val is None or y_val is None:
             return None
-        features, labels = check_features(self, as_numpy(X_val), as_numpy(y_val), reset=False)
+        features = check_features(self, as_numpy(X_val), reset=False, name="X_val")
+        labels = check_labels(self, features, as_numpy(y_val), name="y_val")
         seen = {row.tobytes() for row in np.asarray(X, np.float32)}
         shared = [i for i, row in enumerate(np.asarray(features, np.float32)) if row.tobytes() in seen]
         if shared:
@@ -303,6 +337,12 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         return Rows(self._tensor(features), self._index(np.array([known[v] for v in labels.tolist()])))
 
 
+def _tiles(X: np.ndarray) -> Iterator[np.ndarray]:
+    """Some thousand rows at a time, so that a memory map need not fit into memory; at least one tile."""
+    for start in range(0, max(1, len(X)), _TILE_ROWS):
+        yield X[start : start + _TILE_ROWS]
+
+
 def _group_views(features: Tensor, labels: Tensor, groups: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Image index of every row (r,), one key an image (m, d), and the keys' labels (m,)."""
     if groups is None:
@@ -322,7 +362,7 @@ def _group_views(features: Tensor, labels: Tensor, groups: Any) -> tuple[Tensor,
     mixed = (labels != key_labels[images]).nonzero()
     if len(mixed):
         raise LabelError(
-            f"group {groups[int(mixed[0])]!r}",
+            f"group {groups.tolist()[int(mixed[0])]!r}",
             expected="one label for all views of an image",
             got="two",
             fix="Check groups and y: rows of one group are views of one image.",

@@ -6,7 +6,8 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from numbers import Real
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -91,10 +92,10 @@ class CacheMethod(FewShotMethod):
         key_sets = _remember_last(lambda n_channels: self._key_set(support, n_channels))
         result = self._select(support, validation, key_sets)
         setting = result.settings
-        chosen = key_sets(int(setting["n_channels"]))
+        chosen = key_sets(int(setting.get("n_channels", self.n_features_in_)))
         self.keys_ = chosen.keys
         self.channels_ = chosen.channels
-        self.key_weights_ = chosen.weights(setting["gamma"])
+        self.key_weights_ = chosen.weights(setting.get("gamma", 0.0))
         self.alpha_, self.beta_ = float(setting["alpha"]), float(setting["beta"])
         return result
 
@@ -110,7 +111,7 @@ class CacheMethod(FewShotMethod):
         if protocol == "none":
             setting = self._default_setting()
             alpha = self._default_alpha(support, key_sets, setting)
-            strength = DEFAULT_STRENGTH if self.alpha == "auto" else None
+            strength = DEFAULT_STRENGTH if is_auto(self.alpha) else None
             return SelectionResult("none", {**setting, "alpha": alpha}, strength=strength, note=note)
         space = self._search_space()
         settings = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
@@ -119,7 +120,7 @@ class CacheMethod(FewShotMethod):
         else:
             rows = self._fewshot(validation, support) if protocol == "fewshot" else validation
             judge, labels_used = self._validation_judge(support, rows, key_sets), len(rows.labels)
-        alpha = None if self.alpha == "auto" else float(self.alpha)
+        alpha = None if is_auto(self.alpha) else float(self.alpha)
         return search(judge, settings, protocol=protocol, alpha=alpha, labels_used=labels_used, note=note)
 
     def _protocol(self, support: Support, validation: Rows | None) -> tuple[Protocol, str]:
@@ -138,9 +139,9 @@ class CacheMethod(FewShotMethod):
 
     def _default_alpha(self, support: Support, key_sets: Callable[[int], KeySet], setting: Setting) -> float:
         """α of the default strength, measured on the labelled images, each with its own class removed."""
-        if self.alpha != "auto":
+        if not is_auto(self.alpha):
             return float(self.alpha)
-        key_set = key_sets(int(setting["n_channels"]))
+        key_set = key_sets(int(setting.get("n_channels", self.n_features_in_)))
         values = self._values(key_set, key_set.cosines(support.features), setting)
         size = spread(removed_class_sums(support, values, factors=self.class_factors_))
         return DEFAULT_STRENGTH * spread(self._support_logits(support)) / size if size else 0.0
@@ -151,13 +152,13 @@ class CacheMethod(FewShotMethod):
         cosines = _remember_last(lambda n: key_sets(n).cosines(support.features[rows]))
 
         def sums(setting: Setting) -> Tensor:
-            n_channels = int(setting["n_channels"])
+            n_channels = int(setting.get("n_channels", self.n_features_in_))
             key_set = key_sets(n_channels)
             return left_out_sums(
                 left_out,
                 support,
                 self._values(key_set, cosines(n_channels), setting),
-                key_weights=key_set.weights(setting["gamma"]),
+                key_weights=key_set.weights(setting.get("gamma", 0.0)),
                 factors=self.class_factors_,
                 fill=self.class_balance,
             )
@@ -169,7 +170,7 @@ class CacheMethod(FewShotMethod):
         cosines = _remember_last(lambda n: key_sets(n).cosines(rows.features))
 
         def sums(setting: Setting) -> Tensor:
-            n_channels = int(setting["n_channels"])
+            n_channels = int(setting.get("n_channels", self.n_features_in_))
             values = self._values(key_sets(n_channels), cosines(n_channels), setting)
             return self._balance(class_sums(values, support.key_labels, support.n_classes))
 
@@ -190,7 +191,7 @@ class CacheMethod(FewShotMethod):
 
     def _values(self, key_set: KeySet, cosines: Tensor, setting: Setting) -> Tensor:
         values = affinity(cosines, beta=setting["beta"])
-        return values if key_set.divergence is None else values * key_set.weights(setting["gamma"])
+        return values if key_set.divergence is None else values * key_set.weights(setting.get("gamma", 0.0))
 
     def _balance(self, sums: Tensor) -> Tensor:
         sums = sums * self.class_factors_
@@ -214,14 +215,24 @@ class CacheMethod(FewShotMethod):
 
     def _check_settings(self) -> None:
         for name in ("alpha", "beta", "gamma"):
-            value = getattr(self, name, "auto")
-            if value != "auto" and not (isinstance(value, int | float) and 0 <= value < float("inf")):
+            value: Any = getattr(self, name, "auto")
+            if not is_auto(value) and not (is_number(value) and 0 <= value < 1e30):
                 raise ParameterError(
                     f"The {name!r} parameter of {type(self).__name__}",
                     expected="'auto' or a number ≥ 0",
                     got=repr(value),
                     fix="Leave it at 'auto' unless you reproduce a published setting.",
                 )
+
+
+def is_auto(value: object) -> bool:
+    """Whether a setting is to be chosen."""
+    return isinstance(value, str) and value == "auto"
+
+
+def is_number(value: Any) -> bool:
+    """A Python or NumPy number, no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def one_or(value: float | str, choices: tuple[float, ...]) -> tuple[float, ...]:

@@ -56,8 +56,9 @@ def left_out_rows(support: Support, *, min_shots: int = 2) -> LeftOut:
 
 
 def _partners(support: Support) -> Tensor:
-    """The next key of the same class, cyclic, (m,)."""
-    order = torch.argsort(support.key_labels, stable=True)
+    """The next key of the same class, cyclic, (m,); in an order of content, not of rows."""
+    content = torch.argsort(support.keys.sum(1), stable=True)
+    order = content[torch.argsort(support.key_labels[content], stable=True)]
     shots = support.shots[support.key_labels[order]]
     position = torch.arange(len(order), device=order.device)
     first = torch.searchsorted(support.key_labels[order], support.key_labels[order])

@@ -52,11 +52,7 @@ class TipAdapter(CacheMethod):
         return KeySet(support.keys)
 
     def _search_space(self) -> dict[str, tuple[float, ...]]:
-        return {
-            "n_channels": (self.n_features_in_,),
-            "gamma": (0.0,),
-            "beta": one_or(self.beta, BETAS),
-        }
+        return {"beta": one_or(self.beta, BETAS)}
 
     def _default_setting(self) -> Setting:
-        return {"n_channels": self.n_features_in_, "gamma": 0.0, "beta": one_or(self.beta, (1.0,))[0]}
+        return {"beta": one_or(self.beta, (1.0,))[0]}

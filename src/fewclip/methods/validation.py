@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,37 +17,52 @@ from fewclip.errors import FeatureError, LabelError
 
 def as_numpy(array: Any) -> Any:
     """A torch tensor as a NumPy array; anything else as it is."""
-    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu()
+        return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+    return array
 
 
-@overload
-def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> np.ndarray: ...
-@overload
-def check_features(
-    estimator: BaseEstimator, X: Any, y: Any, *, reset: bool
-) -> tuple[np.ndarray, np.ndarray]: ...
-def check_features(estimator: BaseEstimator, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
-    """Features (n, d) as finite float32 without zero rows, and the labels beside them if given.
+def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, name: str = "X") -> np.ndarray:
+    """Features (n, d) as finite float32 or float64 without zero rows.
 
     Raises:
         FeatureError: With scikit-learn's own words for what is wrong.
     """
     try:
-        checked: Any = validate_data(estimator, X, y, reset=reset, dtype=[np.float32, np.float64])
-        if not isinstance(y, str):
-            _check_targets(checked[1])
+        checked: Any = validate_data(estimator, X, reset=reset, dtype=[np.float32, np.float64])
     except ValueError as error:
         raise FeatureError(
-            f"{type(estimator).__name__} input",
-            expected="features (n, d), finite numbers, with one label a row where labels are given",
+            f"{name} of {type(estimator).__name__}",
+            expected="features (n, d), finite numbers",
             got=f"this: {error}",
             fix="Check where the features come from.",
         ) from error
     # Encoders give floating-point features. Integers come from scikit-learn's own checks, which hold that a
     # zero row of them is data; it gets the logits 0.
     if np.asarray(X).dtype.kind == "f":
-        check_rows(checked if isinstance(y, str) else checked[0], "X")
+        check_rows(checked, name)
     return checked
+
+
+def check_labels(estimator: BaseEstimator, X: np.ndarray, y: Any, *, name: str = "y") -> np.ndarray:
+    """Labels (n,), one for each row of ``X``.
+
+    Raises:
+        LabelError: With scikit-learn's own words for what is wrong.
+    """
+    try:
+        rows: Any = X
+        labels: Any = validate_data(estimator, rows, y, reset=False, dtype=None)[1]
+        _check_targets(labels)
+    except ValueError as error:
+        raise LabelError(
+            f"{name} of {type(estimator).__name__}",
+            expected=f"one class label for each of the {len(X)} rows",
+            got=f"this: {error}",
+            fix="Check that labels and features belong together.",
+        ) from error
+    return labels
 
 
 def _check_targets(y: np.ndarray) -> None:
@@ -69,6 +84,31 @@ def check_rows(features: np.ndarray, name: str) -> None:
         )
 
 
+def count_text_rows(text_features: Any) -> int:
+    """Number of classes that the text features speak of.
+
+    Raises:
+        FeatureError: They are no sequence of rows.
+    """
+    try:
+        return len(text_features)
+    except TypeError:
+        raise FeatureError(
+            "text_features",
+            expected="one row a class, (c, d)",
+            got=repr(text_features),
+            fix="Pass text features, or None to use class means.",
+        ) from None
+
+
+def unit_rows(features: np.ndarray) -> np.ndarray:
+    """Rows of norm 1 as float32, at any scale; a zero row stays zero. Always a fresh, writable array."""
+    largest = np.abs(features).max(axis=1, keepdims=True, initial=0)
+    scaled = (features / np.where(largest > 0, largest, 1)).astype(np.float32)
+    norm = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.ascontiguousarray(scaled / np.where(norm > 0, norm, 1))
+
+
 def check_text_features(text_features: Any, n_features: int) -> np.ndarray:
     """Text features as finite float32 rows, (c, d): several prompts of a class become their unit mean.
 
@@ -87,12 +127,17 @@ def check_text_features(text_features: Any, n_features: int) -> np.ndarray:
 
 
 def _one_row(prompts: Any, index: int, n_features: int) -> np.ndarray:
-    row = np.atleast_2d(np.asarray(prompts, dtype=np.float32))
+    try:
+        row = np.atleast_2d(np.asarray(prompts, dtype=np.float64))
+    except (TypeError, ValueError):
+        row = np.empty((0, 0))
     if row.ndim != 2 or row.shape[1] != n_features or not len(row):
         raise FeatureError(
             f"text_features row {index}",
             expected=f"{n_features} channels, as X has",
-            got=f"shape {np.shape(prompts)}",
+            got=f"shape {np.shape(prompts)}"
+            if row.size
+            else f"{type(prompts).__name__} {str(prompts)[:40]!r}",
             fix="Encode texts and images with the same encoder.",
         )
     if not np.isfinite(row).all():
@@ -105,7 +150,7 @@ def _one_row(prompts: Any, index: int, n_features: int) -> np.ndarray:
     check_rows(row, f"text_features row {index}, prompt")
     if len(row) == 1:
         return row[0]
-    mean = (row / np.linalg.norm(row, axis=1, keepdims=True)).mean(0)
+    mean = unit_rows(row).mean(0)
     check_rows(mean[None], f"text_features row {index}, mean of prompts:")
     return mean
 
@@ -126,7 +171,7 @@ def encode_labels(
             got=f"{len(classes)} labels, {len(known)} of them distinct",
             fix="Remove the duplicates, and their rows of text_features.",
         )
-    if text_features is not None and len(text_features) != len(known):
+    if text_features is not None and count_text_rows(text_features) != len(known):
         raise LabelError(
             "text_features",
             expected=f"one row for each of the {len(known)} classes",
@@ -136,7 +181,7 @@ def encode_labels(
     strange = np.setdiff1d(y, known)
     if len(strange):
         raise LabelError(
-            f"label {strange[0].item()!r} in y",
+            f"label {strange.tolist()[0]!r} in y",
             expected="one of classes=",
             got=f"{len(strange)} labels outside it",
             fix="Add them to classes= with their text features, or remove their rows.",
