@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from fewclip import card
-from fewclip.data import display_path
-from fewclip.explanation import SupportImage
+from fewclip.data import LabelledSources, display_path
+from fewclip.data.sources import portable_names
+from fewclip.encoders.base import Encoder
+from fewclip.encoders.features import EncodedImages
+from fewclip.explanation import SupportImage, make_support
 from fewclip.methods import METHODS, FewShotMethod
 from fewclip.persistence import method_state, read_adapter, restore_method, write_adapter
 from fewclip.summary import Summary
@@ -34,6 +37,36 @@ class Adapter:
     prompts: Mapping[Any, list[str]]
     support: tuple[SupportImage, ...]
     summary: Summary
+
+    @classmethod
+    def of(
+        cls,
+        method: FewShotMethod,
+        encoder: Encoder,
+        data: LabelledSources,
+        encoded: EncodedImages,
+        prompts: Mapping[Any, list[str]],
+        *,
+        seconds: float,
+    ) -> Self:
+        """The adapter of a fitted method, with thumbnails of the images that could be read."""
+        kept = sorted(set(encoded.images.tolist()))
+        support, names = data.take(kept), portable_names(data.names)
+        summary = Summary(
+            method=method_name(method),
+            encoder=encoder.name,
+            shots=support.shots(),
+            selection=method.selection_,
+            n_features=encoder.dim,
+            seconds=seconds,
+            n_encoded=encoded.n_encoded,
+            skipped=(*data.skipped, *((names[i], "cannot be read") for i in encoded.errors)),
+            origin=data.origin,
+        )
+        thumbnails = make_support(
+            support.sources, [names[i] for i in kept], support.labels, [encoded.keys[i] for i in kept]
+        )
+        return cls(method, encoder.name, encoder.fingerprint, prompts, thumbnails, summary)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the adapter's folder.

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from tqdm import tqdm
 
-from fewclip.adapter import Adapter, method_name
+from fewclip.adapter import Adapter
 from fewclip.data import (
     FeatureStore,
     build_prompts,
@@ -27,18 +27,16 @@ from fewclip.data.sources import (
     Source,
     labelled_sources,
     named_sources,
-    portable_names,
 )
 from fewclip.encoders import ENCODERS, load_encoder
 from fewclip.encoders.base import Encoder
-from fewclip.encoders.features import EncodedImages, encode_sources
+from fewclip.encoders.features import EncodedImages, encode_prompts, encode_sources
 from fewclip.errors import DataError, EncoderError, ParameterError
 from fewclip.evaluation import Evaluation
 from fewclip.evaluation.metrics import check_labels
-from fewclip.explanation import Explanation, explain, make_support
+from fewclip.explanation import Explanation, explain
 from fewclip.methods import METHODS, FewShotMethod
 from fewclip.predictions import Prediction
-from fewclip.summary import Summary
 
 _CHUNK = 1024  # images classified at once: bounds the memory of a bulk prediction
 
@@ -134,12 +132,12 @@ class FewShotClassifier:
         _check_two_classes(data)
         encoder = load_encoder(self.encoder)
         encoded = self._encode(data.sources, encoder, views=self.views)
-        _raise_or_skip(encoded, data, skip_unreadable)
+        encoded.require(data.origin, skip_unreadable=skip_unreadable)
         sentences = build_prompts(
             data.classes, templates=self.templates, prompts=self.prompts, called=self.class_names
         )
         method.set_params(
-            text_features=_text_features(encoder, sentences),
+            text_features=encode_prompts(encoder, sentences),
             classes=np.array(data.classes),
             logit_scale=encoder.logit_scale,
         )
@@ -147,7 +145,8 @@ class FewShotClassifier:
         y = np.array(data.labels)[encoded.images]
         method.fit(encoded.features, y, groups=encoded.images, **extra)
         prompts = dict(zip(data.classes, sentences, strict=True))
-        self._take(_make_adapter(method, encoder, data, encoded, prompts, start), encoder)
+        seconds = time.perf_counter() - start
+        self._take(Adapter.of(method, encoder, data, encoded, prompts, seconds=seconds), encoder)
         return self
 
     def _new_method(self) -> FewShotMethod:
@@ -167,7 +166,7 @@ class FewShotClassifier:
     def _validation(self, val: str | Path, encoder: Encoder, skip_unreadable: bool) -> dict[str, np.ndarray]:
         data = labelled_sources(val, None, prefer="val")
         encoded = self._encode(data.sources, encoder)
-        _raise_or_skip(encoded, data, skip_unreadable)
+        encoded.require(data.origin, skip_unreadable=skip_unreadable)
         return {"X_val": encoded.features, "y_val": np.array(data.labels)[encoded.images]}
 
     def _encode(
@@ -269,7 +268,7 @@ class FewShotClassifier:
         data = labelled_sources(images, labels, prefer="test")
         check_labels("labels", np.array(data.labels), self.classes_)  # before, not after, hours of encoding
         encoded = self._encode(data.sources)
-        _raise_or_skip(encoded, data, skip_unreadable)
+        encoded.require(data.origin, skip_unreadable=skip_unreadable)
         rows = [r for r, i in enumerate(encoded.images) if encoded.keys[i] not in seen]
         if not rows:
             raise DataError(
@@ -363,39 +362,6 @@ class FewShotClassifier:
         return self.adapter_
 
 
-def _make_adapter(
-    method: FewShotMethod,
-    encoder: Encoder,
-    data: LabelledSources,
-    encoded: EncodedImages,
-    prompts: dict[Any, list[str]],
-    start: float,
-) -> Adapter:
-    kept = sorted(set(encoded.images.tolist()))
-    support = data.take(kept)
-    keys = [encoded.keys[i] for i in kept]
-    names = portable_names(data.names)
-    thumbnails = make_support(support.sources, [names[i] for i in kept], support.labels, keys)
-    summary = Summary(
-        method=method_name(method),
-        encoder=encoder.name,
-        shots=support.shots(),
-        selection=method.selection_,
-        n_features=encoder.dim,
-        seconds=time.perf_counter() - start,
-        n_encoded=encoded.n_encoded,
-        skipped=(*data.skipped, *((names[i], "cannot be read") for i in encoded.errors)),
-        origin=data.origin,
-    )
-    return Adapter(method, encoder.name, encoder.fingerprint, prompts, thumbnails, summary)
-
-
-def _text_features(encoder: Encoder, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
-    """Features of the prompts of each class, c arrays (p, d)."""
-    features = encoder.encode_texts([text for texts in sentences for text in texts])
-    return np.split(features, np.cumsum([len(texts) for texts in sentences])[:-1])
-
-
 def _check_two_classes(data: LabelledSources) -> None:
     if len(data.classes) < 2:
         raise DataError(
@@ -413,18 +379,4 @@ def _check_fingerprint(encoder: Encoder, adapter: Adapter, folder: str | Path) -
             expected=f"the encoder it was fitted with, {adapter.encoder_name} ({adapter.fingerprint})",
             got=f"{encoder.name} ({encoder.fingerprint})",
             fix="Install the version of the encoder that it was fitted with, or fit again.",
-        )
-
-
-def _raise_or_skip(encoded: EncodedImages, data: LabelledSources, skip: bool) -> None:
-    """Raises the first error unless unreadable images may be left out."""
-    for error in encoded.errors.values():
-        if not skip:
-            raise error
-    if not len(encoded.features):
-        raise DataError(
-            data.origin,
-            expected="at least one readable image",
-            got=f"{len(encoded.errors)} that cannot be read",
-            fix="Check the files.",
         )

@@ -26,7 +26,7 @@ from fewclip.data import (
 )
 from fewclip.encoders import load_encoder
 from fewclip.encoders.base import Encoder
-from fewclip.encoders.features import encode_sources
+from fewclip.encoders.features import encode_prompts, encode_sources
 from fewclip.errors import DataError, MissingExtraError
 from fewclip.evaluation import Comparison, Data, check_methods, compare
 from fewclip.reports import write_classifier_report
@@ -192,13 +192,12 @@ def _features(
         )
     test = data.test.take(unseen)
     sentences = build_prompts(pool.classes, prompts=data.prompts)
-    text = encoder.encode_texts([text for texts in sentences for text in texts])
     features = Data(
         features=encoded.features[:split],
         labels=np.array(pool.labels),
         test_features=encoded.features[split:][unseen],
         test_labels=np.array(test.labels),
-        text_features=np.split(text, np.cumsum([len(texts) for texts in sentences])[:-1]),
+        text_features=encode_prompts(encoder, sentences),
         classes=np.array(pool.classes),
         logit_scale=encoder.logit_scale,
     )

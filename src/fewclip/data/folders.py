@@ -86,7 +86,7 @@ def read_labelled(source: str | Path, *, split: str | None = None, prefer: str =
         prefer: Which split to read where there are several and ``split`` names none.
 
     Returns:
-        The images; classes without one are named by a ``UserWarning``.
+        The images; with ``prefer="train"``, classes without one are named by a ``UserWarning``.
 
     Raises:
         DataError: There is nothing usable; the message says what was seen instead.
@@ -101,6 +101,8 @@ def read_labelled(source: str | Path, *, split: str | None = None, prefer: str =
         expected = "a folder of class folders, or a .csv, .tsv or .jsonl table"
         raise DataError(name, expected=expected, got=got, fix="Check the path.")
     _check_classes(found)
+    if prefer == "train":  # to learn from; in images to test on, a class without any says nothing
+        _warn_of_empty(found)
     return found
 
 
@@ -314,11 +316,14 @@ def _check_classes(found: LabelledImages) -> None:
     if not found.paths:
         got = f"{_count(len(found.classes), 'class', 'classes')} and {len(found.skipped)} other entries"
         raise DataError(found.source, expected="at least one image", got=got, fix="Check the path.")
+
+
+def _warn_of_empty(found: LabelledImages) -> None:
     empty = sorted(set(found.classes) - set(found.labels))
     if empty:
         names = ", ".join(empty[:10]) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
         message = f"{found.source}: no images of {names}; such a class is recognised by its name alone."
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fewclip.data import FeatureStore, image_key, load_image, random_view, view_seed
 from fewclip.encoders.base import Encoder
-from fewclip.errors import EncoderError, ImageError, ParameterError
+from fewclip.errors import DataError, EncoderError, ImageError, ParameterError
 
 Source = Image.Image | str | Path
 BATCH = 64  # images handed to the encoder at once, unless asked for otherwise
@@ -37,6 +37,24 @@ class EncodedImages:
     keys: list[str]
     errors: dict[int, ImageError]
     n_encoded: int
+
+    def require(self, origin: str, *, skip_unreadable: bool) -> None:
+        """Raises the first error unless unreadable images may be left out, and then if nothing is left.
+
+        Args:
+            origin: Where the images come from.
+            skip_unreadable: Whether errors are let through.
+        """
+        for error in self.errors.values():
+            if not skip_unreadable:
+                raise error
+        if not len(self.features):
+            raise DataError(
+                origin,
+                expected="at least one readable image",
+                got=f"{len(self.errors)} that cannot be read",
+                fix="Check the files.",
+            )
 
 
 def encode_sources(
@@ -92,6 +110,12 @@ def encode_sources(
     features = np.concatenate([rows[i] for i in order]) if order else np.empty((0, encoder.dim), np.float32)
     images = np.repeat(np.array(order, dtype=np.int64), views)
     return EncodedImages(features, images, keys, dict(sorted(errors.items())), n_encoded)
+
+
+def encode_prompts(encoder: Encoder, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """Features of the prompts of each class, c arrays (p, d)."""
+    features = encoder.encode_texts([text for texts in sentences for text in texts])
+    return np.split(features, np.cumsum([len(texts) for texts in sentences])[:-1])
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fewclip.errors import ParameterError
 from fewclip.functional import key_divergence, refine_channels, unit
-from fewclip.methods.base import Support
 from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, is_number, one_or
+from fewclip.methods.support import Support
 from fewclip.selection import SelectionResult, Setting
 
 _FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of the channels, tried for n_channels="auto"

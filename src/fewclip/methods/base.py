@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -16,7 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from fewclip.errors import FeatureError, LabelError, ParameterError
-from fewclip.functional import class_sums, shots_per_class, unit, zero_shot_logits
+from fewclip.functional import class_sums, unit, zero_shot_logits
+from fewclip.methods.support import Rows, Support, group_views
 from fewclip.methods.validation import (
     as_numpy,
     check_features,
@@ -28,40 +28,6 @@ from fewclip.methods.validation import (
 from fewclip.selection import PROTOCOLS, SelectionResult
 
 _TILE_ROWS = 8192  # queries of one prediction that are on the device at once
-
-
-@dataclass(frozen=True)
-class Support:
-    """Labelled images on the device of the fit.
-
-    Attributes:
-        features: Unit-norm feature of every row (view), (r, d).
-        labels: Class index of every row, (r,).
-        images: Which image each row is a view of, (r,): an index of ``keys``.
-        keys: One key an image: the normalised mean of its views, (m, d).
-        key_labels: Class index of every key, (m,).
-        n_classes: c.
-    """
-
-    features: Tensor
-    labels: Tensor
-    images: Tensor
-    keys: Tensor
-    key_labels: Tensor
-    n_classes: int
-
-    @property
-    def shots(self) -> Tensor:
-        """Images of each class, (c,)."""
-        return shots_per_class(self.key_labels, self.n_classes)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Validation rows: unit-norm features (n, d) and class indices (n,)."""
-
-    features: Tensor
-    labels: Tensor
 
 
 class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
@@ -168,7 +134,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         self._check_parameters(X_val, y_val)
         self.classes_, labels = encode_labels(self._class_labels(), self.text_features, y)
         features = self._tensor(X)
-        images, keys, key_labels = _group_views(features, torch.as_tensor(labels), groups)
+        images, keys, key_labels = group_views(features, torch.as_tensor(labels), groups)
         support = Support(
             features, self._index(labels), images, keys, key_labels.to(keys.device), len(self.classes_)
         )
@@ -341,32 +307,3 @@ def _tiles(X: np.ndarray) -> Iterator[np.ndarray]:
     """Some thousand rows at a time, so that a memory map need not fit into memory; at least one tile."""
     for start in range(0, max(1, len(X)), _TILE_ROWS):
         yield X[start : start + _TILE_ROWS]
-
-
-def _group_views(features: Tensor, labels: Tensor, groups: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Image index of every row (r,), one key an image (m, d), and the keys' labels (m,)."""
-    if groups is None:
-        return torch.arange(len(features), device=features.device), features, labels
-    groups = np.asarray(groups)
-    if groups.shape != (len(features),):
-        raise LabelError(
-            "groups",
-            expected=f"one value a row, shape ({len(features)},)",
-            got=f"shape {groups.shape}",
-            fix="Give rows that are views of one image the same value.",
-        )
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))  # images keep the order in which they first appear
-    images = torch.as_tensor(rank[inverse])
-    key_labels = labels[torch.as_tensor(np.sort(first))]
-    mixed = (labels != key_labels[images]).nonzero()
-    if len(mixed):
-        raise LabelError(
-            f"group {groups.tolist()[int(mixed[0])]!r}",
-            expected="one label for all views of an image",
-            got="two",
-            fix="Check groups and y: rows of one group are views of one image.",
-        )
-    images = images.to(features.device)
-    sums = features.new_zeros(len(first), features.shape[1]).index_add(0, images, features)
-    return images, unit(sums), key_labels

@@ -21,8 +21,9 @@ from fewclip.functional import (
     spread,
     unit,
 )
-from fewclip.methods.base import FewShotMethod, Rows, Support
+from fewclip.methods.base import FewShotMethod
 from fewclip.methods.leave_one_out import left_out_rows, left_out_sums, removed_class_sums
+from fewclip.methods.support import Rows, Support
 from fewclip.selection import FEWSHOT_LABELS, Judge, Protocol, SelectionResult, Setting, search
 
 T = TypeVar("T")

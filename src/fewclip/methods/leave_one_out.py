@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewclip.functional import class_sums, leave_one_out_sums
-from fewclip.methods.base import Support
+from fewclip.methods.support import Support
 
 
 @dataclass(frozen=True)

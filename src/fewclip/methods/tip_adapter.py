@@ -8,8 +8,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fewclip.methods.base import Support
 from fewclip.methods.cache import BETAS, CacheMethod, KeySet, one_or
+from fewclip.methods.support import Support
 from fewclip.selection import Setting
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fewclip.methods.base import FewShotMethod, Rows, Support
+from fewclip.methods.base import FewShotMethod
 from fewclip.methods.leave_one_out import left_out_rows
+from fewclip.methods.support import Rows, Support
 from fewclip.selection import SelectionResult, estimate_accuracy
 
 
