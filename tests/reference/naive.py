@@ -232,3 +232,39 @@ def wilson(accuracy, n, z=1.959964):
     a, b, q = 1 + z * z / n, -(2 * accuracy + z * z / n), accuracy**2
     root = math.sqrt(max(0.0, b * b - 4 * a * q))
     return (-b - root) / (2 * a), (-b + root) / (2 * a)
+
+
+# ---- the rivals' logits ----
+
+
+def clip_adapter(f, T, down, up, r, s):
+    out = []
+    for x in f:
+        h = [max(0.0, float(np.dot(row, x))) for row in down]
+        g = [r * max(0.0, float(np.dot(row, h))) + (1 - r) * v for row, v in zip(up, x, strict=True)]
+        norm = math.sqrt(sum(v * v for v in g))
+        out.append([s * float(np.dot(g, t)) / norm for t in T])
+    return np.array(out)
+
+
+def tip_x_divergence(f, X, T, tau):
+    p, q = ([softmax([float(np.dot(x, t)) / tau for t in T]) for x in rows] for rows in (f, X))
+    return np.array([[sum(a * math.log(a / b) for a, b in zip(pi, qj, strict=True)) for qj in q] for pi in p])
+
+
+def tip_x_affinity(D, source, target):
+    if source[1] - source[0] < 1e-12:
+        return np.zeros_like(D)
+    share = (D - source[0]) / (source[1] - source[0])
+    return -(target[0] + share * (target[1] - target[0]))
+
+
+def ape_t(f, X, y, T, channels, R, v, alpha, beta, s):
+    T, X = np.array(T, dtype=float), np.array(X, dtype=float)
+    for c in range(len(T)):
+        for k, j in enumerate(channels):
+            T[c, j] += R[c][k]
+    for i, label in enumerate(y):
+        for k, j in enumerate(channels):
+            X[i, j] += R[label][k]
+    return zero_shot(f, T, s) + alpha * cache_sums(f, X, y, len(T), beta, v)

@@ -4,7 +4,9 @@ Torch tensors in, torch tensors out, on the device of the inputs. Features are e
 labels to be int64 class indices; nothing is checked here.
 """
 
+from fewclip.functional.ape_t import ape_t_logits
 from fewclip.functional.cache import affinity, cache_logits, class_sums, tip_adapter_logits
+from fewclip.functional.clip_adapter import clip_adapter_features, clip_adapter_logits
 from fewclip.functional.leave_one_out import (
     balance_factors,
     fill_absent,
@@ -20,16 +22,20 @@ from fewclip.functional.refinement import (
     refinement_criterion,
 )
 from fewclip.functional.search import best_alpha, best_of_intervals, spread, winning_intervals
+from fewclip.functional.tip_x import tip_x_affinity, tip_x_divergence
 from fewclip.functional.zero_shot import unit, zero_shot_logits
 
 __all__ = [
     "affinity",
     "ape_logits",
+    "ape_t_logits",
     "balance_factors",
     "best_alpha",
     "best_of_intervals",
     "cache_logits",
     "class_sums",
+    "clip_adapter_features",
+    "clip_adapter_logits",
     "fill_absent",
     "inter_class_similarity",
     "inter_class_variance",
@@ -40,6 +46,8 @@ __all__ = [
     "shots_per_class",
     "spread",
     "tip_adapter_logits",
+    "tip_x_affinity",
+    "tip_x_divergence",
     "unit",
     "winning_intervals",
     "zero_shot_logits",

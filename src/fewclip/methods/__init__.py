@@ -2,6 +2,7 @@
 
 from fewclip.methods.ape import APE
 from fewclip.methods.base import FewShotMethod
+from fewclip.methods.prior_refinement import PriorRefinement
 from fewclip.methods.tip_adapter import TipAdapter
 from fewclip.methods.zero_shot import ZeroShot
 
@@ -11,4 +12,4 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "ape": APE,
 }
 
-__all__ = ["APE", "METHODS", "FewShotMethod", "TipAdapter", "ZeroShot"]
+__all__ = ["APE", "METHODS", "FewShotMethod", "PriorRefinement", "TipAdapter", "ZeroShot"]

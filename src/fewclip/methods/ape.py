@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from fewclip.errors import ParameterError
 from fewclip.functional import key_divergence, refine_channels, unit
 from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, is_number, one_or
 from fewclip.methods.support import Support
+from fewclip.methods.validation import check_criterion_weights
 from fewclip.selection import SelectionResult, Setting
 
 _FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of the channels, tried for n_channels="auto"
@@ -104,14 +104,7 @@ class APE(CacheMethod):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        weights = self.criterion_weights
-        if np.shape(weights) != (2,) or not all(is_number(w) and 0 <= w < float("inf") for w in weights):
-            raise ParameterError(
-                "The 'criterion_weights' parameter of APE",
-                expected="two numbers ≥ 0, (similarity, variance)",
-                got=repr(weights),
-                fix="The paper has (0.7, 0.3).",
-            )
+        check_criterion_weights(self)
 
     def _channel_counts(self, fractions: tuple[float, ...]) -> tuple[int, ...]:
         d: int = self.n_features_in_

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from fewclip.errors import FeatureError, LabelError
+from fewclip.errors import FeatureError, LabelError, ParameterError
 
 
 def as_numpy(array: Any) -> Any:
@@ -153,6 +153,22 @@ def _one_row(prompts: Any, index: int, n_features: int) -> np.ndarray:
     mean = unit_rows(row).mean(0)
     check_rows(mean[None], f"text_features row {index}, mean of prompts:")
     return mean
+
+
+def check_criterion_weights(estimator: Any) -> None:
+    """Raises ParameterError unless ``criterion_weights`` is two finite numbers ≥ 0."""
+    weights = estimator.criterion_weights
+    try:
+        good = len(weights) == 2 and all(0 <= float(w) < float("inf") for w in weights)
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ParameterError(
+            f"The 'criterion_weights' parameter of {type(estimator).__name__}",
+            expected="two numbers ≥ 0, (similarity, variance)",
+            got=repr(weights),
+            fix="The paper has (0.7, 0.3) for APE and (0.2, 0.8) for APE-T.",
+        )
 
 
 def encode_labels(
