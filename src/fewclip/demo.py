@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from fewclip.errors import DataError, MissingExtraError
 from fewclip.evaluation import Comparison, Data, check_methods, compare
 from fewclip.reports import write_classifier_report
 
+Draw = Callable[..., np.ndarray]
 N_DRAWS = 3
 DEFAULT_METHOD = "ape"
 _MAX_TEST = 1000  # test images at most, spread over the classes
@@ -63,9 +64,11 @@ def run_demo(
     methods: Sequence[str] = ("zero-shot", "tip-adapter", "ape"),
     shots: Sequence[int] = (1, 2, 4, 8, 16),
     seed: int = 0,
+    device: str = "auto",
     batch_size: int = 64,
     progress: bool = True,
     program: str = "fewclip",
+    show: Callable[[Comparison], None] = lambda comparison: None,
 ) -> Comparison:
     """Compares methods over shots, writes a report, keeps an adapter of the default method.
 
@@ -76,9 +79,11 @@ def run_demo(
         methods: Names of methods.
         shots: Images a class.
         seed: Seed of the split into pool and test, and of the first of three draws.
+        device: Where the methods compute.
         batch_size: Images handed to the encoder at once.
         progress: Show bars and explanations on stderr.
         program: How the commands to try next call this program.
+        show: Gets the comparison as soon as it is there.
     """
     start = time.perf_counter()
     check_methods(methods)
@@ -89,25 +94,22 @@ def run_demo(
     shots = sorted({k for k in shots if k <= possible}) or [possible]
     seeds = range(seed, seed + N_DRAWS)
     console.print(f"data: {_describe(data)}")
-    opened = load_encoder(encoder)
     draws = {(k, s): draw_shots(data.pool.labels, k, seed=s) for k in shots for s in seeds}
-    features, data = _features(data, opened, draws, batch_size=batch_size, progress=progress)
-    row_of = {int(i): row for row, i in enumerate(sorted({int(i) for rows in draws.values() for i in rows}))}
-
-    def draw(labels: Sequence[str], k: int, *, seed: int) -> np.ndarray:
-        return np.array([row_of[int(i)] for i in draws[k, seed]])
-
-    comparison = compare(features, methods=methods, shots=shots, seeds=seeds, draw=draw, progress=progress)
-    Console(highlight=False).print(comparison.to_rich())
+    features, data, draw = _features(
+        data, load_encoder(encoder), draws, batch_size=batch_size, progress=progress
+    )
+    comparison = compare(
+        features, methods=methods, shots=shots, seeds=seeds, draw=draw, device=device, progress=progress
+    )
+    show(comparison)
     # Not the winner of the table: that would be a choice made on the test images.
     method = DEFAULT_METHOD if DEFAULT_METHOD in methods else methods[-1]
-    classifier = FewShotClassifier(encoder, method, prompts=data.prompts, progress=False)
+    classifier = FewShotClassifier(encoder, method, prompts=data.prompts, device=device, progress=False)
     classifier.fit(data.pool, shots=shots[-1], seed=seed)
     adapter = classifier.save_pretrained(output / "demo.adapter", overwrite=True)
     commands = _next_commands(images, output, adapter, data, program)
     report = _report(classifier, data, comparison, output, commands)
-    console.print(f"{classifier.summary_}")
-    console.print(f"\nreport   {report}\nadapter  {adapter}")
+    console.print(f"{classifier.summary_}\n\nreport   {report}\nadapter  {adapter}")
     console.print(f"{time.perf_counter() - start:.0f} s{_peak_memory()}\n\nTry next:")
     for command in commands:
         console.print(f"  {command}")
@@ -166,12 +168,14 @@ def _features(
     *,
     batch_size: int,
     progress: bool,
-) -> tuple[Data, DemoData]:
-    """Features of the pool images of ``draws`` and of the test images; and the data without the rest.
+) -> tuple[Data, DemoData, Draw]:
+    """Features of the drawn and of the test images, the data without the rest, the draws as rows of them.
 
     Test images that are also in the pool, by content, are left out with a warning.
     """
-    pool = data.pool.take(sorted({int(i) for rows in draws.values() for i in rows}))
+    drawn = sorted({int(i) for rows in draws.values() for i in rows})
+    row_of = {i: row for row, i in enumerate(drawn)}
+    pool = data.pool.take(drawn)
     with FeatureStore() as store:
         encoded = encode_sources(
             [*pool.sources, *data.test.sources],
@@ -201,7 +205,11 @@ def _features(
         classes=np.array(pool.classes),
         logit_scale=encoder.logit_scale,
     )
-    return features, replace(data, test=test)
+
+    def draw(labels: Sequence[str], shots: int, *, seed: int) -> np.ndarray:
+        return np.array([row_of[int(i)] for i in draws[shots, seed]])
+
+    return features, replace(data, test=test), draw
 
 
 def _report(
@@ -235,7 +243,9 @@ def _report(
         comparison=comparison,
         notes=[
             *data.notes,
-            "The spread is over draws of the labelled images. Settings were chosen by leave-one-out on them.",
+            "The spread is over draws of the labelled images.",
+            "Settings were chosen by leave-one-out on the labelled images; with one image a class nothing can "
+            "be left out, and fixed cautious settings are used.",
         ],
         next_commands=commands,
     )

@@ -72,7 +72,7 @@ def fill_zoo(zoo: Path) -> dict[str, str]:
         "text.jpg": "b'This is '",
         "page.png": "b'<!DOCTYP'",
         "bomb.png": "2,500,000,000",
-        "phone.heic": "pillow-heif",
+        "phone.heic": "fewclip[heif]",
     }
 
 

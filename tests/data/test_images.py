@@ -274,7 +274,7 @@ def test_a_pil_image_without_pixels_is_refused():
 def test_heic_is_recognised_and_the_reader_named(monkeypatch, brand):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
-    with pytest.raises(ImageError, match=r"got a HEIC image\. Install .*pip install pillow-heif"):
+    with pytest.raises(ImageError, match=r"got a HEIC image\. Install .*pip install \"fewclip\[heif\]\""):
         load_image(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(64))
 
 

@@ -27,6 +27,7 @@ from fewclip.cli.options import (
 
 if TYPE_CHECKING:
     from fewclip.classifier import FewShotClassifier
+    from fewclip.evaluation import Comparison
 
 app = typer.Typer(
     name="fewclip",
@@ -211,15 +212,25 @@ def demo(
         str, typer.Option("--methods", help="Methods, separated by commas.")
     ] = "zero-shot,tip-adapter,ape",
     seed: Seed = 0,
+    device: Device = "auto",
     batch_size: BatchSize = 64,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare methods and shots on real images, write a report, and keep an adapter."""
+    from rich.console import Console
+
     from fewclip.demo import run_demo
+
+    def show(comparison: Comparison) -> None:
+        if as_json:
+            _print_json(comparison.to_json())
+        else:
+            Console(highlight=False).print(comparison.to_rich())
 
     run_demo(
         images, output, encoder=encoder, methods=_names(methods), shots=_numbers(shots), seed=seed,
-        batch_size=batch_size, progress=not quiet, program=_program(),
+        device=device, batch_size=batch_size, progress=not quiet, program=_program(), show=show,
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ _EXTRAS = {
     "jinja2": "plots",
     "pyarrow": "data",
     "conformal-clip-data": "demo",
-    "pillow-heif": "",
+    "pillow-heif": "heif",
 }
 _REQUIRED = ("torch", "numpy", "scikit-learn", "pillow", "safetensors", "typer", "rich", "tqdm")
 
@@ -93,7 +93,7 @@ def _package(name: str, extra: str | None) -> Check:
     try:
         return Check(name, True, extra is not None, version(name))
     except PackageNotFoundError:
-        target = f'"fewclip[{extra}]"' if extra else name if extra is not None else "fewclip"
+        target = f'"fewclip[{extra}]"' if extra else "fewclip"
         purpose = " (reads HEIC photos)" if name == "pillow-heif" else ""
         return Check(name, False, extra is not None, f"pip install {target}{purpose}")
 

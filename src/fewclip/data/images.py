@@ -202,7 +202,7 @@ def _open(stream: IO[bytes], label: str) -> Image.Image:
         except (SyntaxError, IndexError, TypeError) as error:
             reason = error
     if _is_heif(prefix):
-        fix = "Install the reader with `pip install pillow-heif`, or convert the image to JPEG."
+        fix = 'Install the reader with: pip install "fewclip[heif]", or convert the image to JPEG.'
         raise ImageError(label, expected="a format this build reads", got="a HEIC image", fix=fix)
     if prefix[4:12] in (b"ftypavif", b"ftypavis") and "AVIF" not in Image.OPEN:
         fix = "Install Pillow 11.3 or later, or convert the image to JPEG."
