@@ -244,8 +244,8 @@ def _report(
         notes=[
             *data.notes,
             "The spread is over draws of the labelled images.",
-            "Settings were chosen by leave-one-out on the labelled images; with one image a class nothing can "
-            "be left out, and fixed cautious settings are used.",
+            "Settings were chosen by leave-one-out on the labelled images; with one image a class nothing "
+            "can be left out, and fixed cautious settings are used.",
         ],
         next_commands=commands,
     )
