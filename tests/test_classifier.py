@@ -254,7 +254,34 @@ def test_shots_and_seed_choose_the_images(photos):
     assert chosen(shots=2, seed=3) == [data.names[i] for i in draw_shots(data.labels, 2, seed=3)]
     assert chosen(shots=2, seed=3) == chosen(shots=2, seed=3)
     assert len({tuple(chosen(shots=2, seed=seed)) for seed in range(4)}) > 1
-    assert chosen(shots=99) == chosen()
+    with pytest.warns(UserWarning, match="no class has 99 images"):
+        assert chosen(shots=99) == chosen()
+
+
+def test_a_table_row_without_its_image_is_an_error_unless_allowed(photos, new):
+    rows = "".join(f"{path},{path.parent.name}\n" for path in sorted(photos.glob("*/*")))
+    table = photos.parent / "labels.csv"
+    table.write_text(f"path,label\n{rows}gone.png,red\n")
+    with pytest.raises(DataError, match=r"gone\.png: .*no such file \(1 such rows\).*--skip-unreadable"):
+        classifier().fit(table)
+    with pytest.warns(UserWarning, match=r"1 rows are left out, the first: line \d+: gone\.png"):
+        fitted = classifier().fit(table, skip_unreadable=True)
+    table.write_text(f"path,label\ngone.png,red\n{next(new.glob('red/*'))},red\n")
+    with pytest.raises(DataError, match=r"gone\.png"):
+        fitted.evaluate(table)
+
+
+def test_one_image_under_two_labels_is_told(photos):
+    (photos / "blue" / "twin.png").write_bytes(next(photos.glob("red/*")).read_bytes())
+    with pytest.warns(UserWarning, match=r"the same image has two labels: .*twin\.png \(blue\).*\(red\)"):
+        classifier().fit(photos)
+
+
+def test_predictions_are_no_truth(photos, tmp_path):
+    table = tmp_path / "predictions.csv"
+    table.write_text("path,label,score,top2_label,top2_score,error\nred/50.png,red,0.9,blue,0.1,\n")
+    with pytest.raises(DataError, match="predictions, as fewclip predict writes them"):
+        classifier().fit(photos).evaluate(table)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -227,3 +227,20 @@ def test_quiet_is_the_table_alone(photos, tmp_path):
     ran = fewclip("demo", photos, "-o", tmp_path / "out", "--encoder", "fake", "--shots", "1", "--quiet")
     assert (ran.code, ran.err) == (0, "")
     assert "zero-shot" in ran.out
+
+
+def test_unreadable_photos_may_be_left_out(photos, tmp_path):
+    (photos / "red" / "broken.jpg").write_bytes(b"nothing of the kind")
+    with pytest.raises(ImageError, match=r"broken\.jpg.*--skip-unreadable"):
+        demo(photos, tmp_path / "out", shots=(1,))
+    with pytest.warns(
+        UserWarning, match=r"1 images cannot be read and are left out, the first: .*broken\.jpg"
+    ):
+        demo(photos, tmp_path / "out", shots=(1,), skip_unreadable=True)
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_one_class_is_refused_before_anything_is_encoded(tmp_path):
+    photos = draw_folder(tmp_path / "photos", ["red"], n=4)
+    with pytest.raises(DataError, match="at least two classes"):
+        demo(photos, tmp_path / "out", "blind")

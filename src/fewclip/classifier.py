@@ -97,6 +97,11 @@ class FewShotClassifier:
         self.batch_size = batch_size
         self.progress = progress
 
+    def __repr__(self) -> str:
+        encoder = self.encoder if isinstance(self.encoder, str) else self.encoder.name
+        state = f", fitted: {len(self.classes_)} classes" if hasattr(self, "classes_") else ""
+        return f"FewShotClassifier(encoder={encoder!r}, method={self.method!r}{state})"
+
     # ---- fit ----
 
     def fit(
@@ -128,11 +133,15 @@ class FewShotClassifier:
         method = self._new_method()
         data = labelled_sources(images, labels)
         if shots is not None:
+            if shots > max(data.shots().values()):
+                warnings.warn(f"no class has {shots} images; all images are used", stacklevel=2)
             data = data.take(draw_shots(data.labels, shots, seed=seed))
         _check_two_classes(data)
+        _check_rows(data, skip_unreadable)
         encoder = load_encoder(self.encoder)
         encoded = self._encode(data.sources, encoder, views=self.views)
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
+        _warn_of_twins(data, encoded)
         sentences = build_prompts(
             data.classes, templates=self.templates, prompts=self.prompts, called=self.class_names
         )
@@ -165,6 +174,7 @@ class FewShotClassifier:
 
     def _validation(self, val: str | Path, encoder: Encoder, skip_unreadable: bool) -> dict[str, np.ndarray]:
         data = labelled_sources(val, None, prefer="val")
+        _check_rows(data, skip_unreadable)
         encoded = self._encode(data.sources, encoder)
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
         return {"X_val": encoded.features, "y_val": np.array(data.labels)[encoded.images]}
@@ -266,6 +276,7 @@ class FewShotClassifier:
         """
         seen = {image.sha256 for image in self._fitted().support}
         data = labelled_sources(images, labels, prefer="test")
+        _check_rows(data, skip_unreadable)
         check_labels("labels", np.array(data.labels), self.classes_)  # before, not after, hours of encoding
         encoded = self._encode(data.sources)
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
@@ -370,6 +381,36 @@ def _check_two_classes(data: LabelledSources) -> None:
             got=f"one class, {data.classes[0]!r}" if data.classes else "none",
             fix="Add a folder with images of something else, for example 'other'.",
         )
+
+
+def _check_rows(data: LabelledSources, skip_unreadable: bool) -> None:
+    """A row of a table that is no image is an error like an unreadable image, or a warning if allowed."""
+    rows = [entry for entry in data.skipped if entry[0].startswith("line ")]
+    if not rows:
+        return
+    name, reason = rows[0]
+    if not skip_unreadable:
+        raise DataError(
+            f"{data.origin}, {name}",
+            expected="an existing image and its label",
+            got=f"{reason} ({len(rows)} such rows)",
+            fix="Correct the table, or leave such rows out: skip_unreadable=True (--skip-unreadable).",
+        )
+    warnings.warn(f"{len(rows)} rows are left out, the first: {name}: {reason}", stacklevel=3)
+
+
+def _warn_of_twins(data: LabelledSources, encoded: EncodedImages) -> None:
+    """One image under two labels is a mistake that no method can mend."""
+    first: dict[str, int] = {}
+    for i, key in enumerate(encoded.keys):
+        other = first.setdefault(key, i) if key else i
+        if data.labels[other] != data.labels[i]:
+            warnings.warn(
+                f"the same image has two labels: {data.names[other]} ({data.labels[other]}) and "
+                f"{data.names[i]} ({data.labels[i]})",
+                stacklevel=3,
+            )
+            return
 
 
 def _check_fingerprint(encoder: Encoder, adapter: Adapter, folder: str | Path) -> None:

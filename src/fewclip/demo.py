@@ -26,7 +26,7 @@ from fewclip.data import (
 )
 from fewclip.encoders import load_encoder
 from fewclip.encoders.base import Encoder
-from fewclip.encoders.features import encode_prompts, encode_sources
+from fewclip.encoders.features import encode_prompts, encode_sources, readable
 from fewclip.errors import DataError, MissingExtraError
 from fewclip.evaluation import Comparison, Data, check_methods, compare
 from fewclip.reports import write_classifier_report
@@ -66,6 +66,7 @@ def run_demo(
     seed: int = 0,
     device: str = "auto",
     batch_size: int = 64,
+    skip_unreadable: bool = False,
     progress: bool = True,
     program: str = "fewclip",
     show: Callable[[Comparison], None] = lambda comparison: None,
@@ -81,6 +82,7 @@ def run_demo(
         seed: Seed of the split into pool and test, and of the first of three draws.
         device: Where the methods compute.
         batch_size: Images handed to the encoder at once.
+        skip_unreadable: Leave out images that cannot be read, and say so, instead of raising.
         progress: Show bars and explanations on stderr.
         program: How the commands to try next call this program.
         show: Gets the comparison as soon as it is there.
@@ -89,8 +91,10 @@ def run_demo(
     check_methods(methods)
     # No markup: a path may hold brackets.
     console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True, markup=False)
-    data = _demo_data(images, seed)
+    data = _demo_data(images, seed, skip_unreadable)
     possible = max(data.pool.shots().values())
+    if max(shots) > possible:
+        console.print(f"no class has more than {possible} images to draw from, so shots end there")
     shots = sorted({k for k in shots if k <= possible}) or [possible]
     seeds = range(seed, seed + N_DRAWS)
     console.print(f"data: {_describe(data)}")
@@ -109,22 +113,32 @@ def run_demo(
     adapter = classifier.save_pretrained(output / "demo.adapter", overwrite=True)
     commands = _next_commands(images, output, adapter, data, program)
     report = _report(classifier, data, comparison, output, commands)
-    console.print(f"{classifier.summary_}\n\nreport   {report}\nadapter  {adapter}")
+    console.print(f"{classifier.summary_}\n\nreport   {report}\nadapter  {adapter}, of the images above only")
     console.print(f"{time.perf_counter() - start:.0f} s{_peak_memory()}\n\nTry next:")
     for command in commands:
         console.print(f"  {command}")
     return comparison
 
 
-def _demo_data(images: Path | None, seed: int) -> DemoData:
+def _demo_data(images: Path | None, seed: int, skip_unreadable: bool = False) -> DemoData:
     if images is None:
         data = replace(labelled_sources(_textile_folder(), None), origin="simulated textile photos")
         prompts, notes = _TEXTILE_PROMPTS, (_TEXTILE_NOTE,)
     else:
         data = labelled_sources(images, None)
         prompts, notes = None, ()
+    if skip_unreadable:
+        data = readable(data)
+    if len(data.classes) < 2:
+        raise DataError(
+            data.origin,
+            expected="images of at least two classes",
+            got="one",
+            fix="Name a folder with one subfolder for each class.",
+        )
     if images is not None and "test" in find_splits(images):
-        return DemoData(data, _at_most(labelled_sources(images, None, prefer="test"), seed), prompts, notes)
+        test = labelled_sources(images, None, prefer="test")
+        return DemoData(data, _at_most(readable(test) if skip_unreadable else test, seed), prompts, notes)
     pool, test = holdout_split(data.labels, test_fraction=0.5, seed=seed)
     if not len(test):
         raise DataError(
@@ -133,7 +147,13 @@ def _demo_data(images: Path | None, seed: int) -> DemoData:
             got=f"{len(data.labels)} images of {len(data.classes)} classes",
             fix="Add images, or go straight to: fewclip fit FOLDER -o NAME.adapter",
         )
-    return DemoData(data.take(pool), _at_most(data.take(test), seed), prompts, notes)
+    tested = _at_most(data.take(test), seed)
+    if len(tested.labels) < len(test):
+        notes = (
+            *notes,
+            f"{len(test) - len(tested.labels)} images of large classes are left out of the test.",
+        )
+    return DemoData(data.take(pool), tested, prompts, notes)
 
 
 def _textile_folder() -> Path:
@@ -184,8 +204,7 @@ def _features(
             batch_size=batch_size,
             progress=progress,
         )
-    for error in encoded.errors.values():
-        raise error
+    encoded.require(data.pool.origin, skip_unreadable=False)
     split = len(pool.sources)
     seen = set(encoded.keys[:split])
     unseen = [i for i, key in enumerate(encoded.keys[split:]) if key not in seen]

@@ -99,7 +99,12 @@ class Explanation:
             f"  {e.label!s:<{width}}  {e.logit:8.3f} = {e.text:8.3f} + {e.image:8.3f}"
             for e in self.classes[:5]
         ]
-        lines += ["", "  nearest labelled images:"]
+        lines += [
+            "",
+            "  labelled images that counted most:"
+            if self.neighbours and self.neighbours[0].contribution
+            else "  nearest labelled images:",
+        ]
         lines += [
             f"  {near.support.name}  ({near.support.label})  cosine {near.cosine:.3f}, "
             f"adds {near.contribution:.3f}"

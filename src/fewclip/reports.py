@@ -113,10 +113,10 @@ def report_evaluation(
         title=f"How good is {adapter.name}?",
         lead=(
             f"Of {len(evaluation.labels)} images that it had not seen, the classifier got "
-            f"{evaluation.accuracy:.1%} right. On other images of the same kind, expect between {low:.1%} "
-            f"and {high:.1%}."
+            f"{evaluation.accuracy:.1%} right. By chance alone, the share on very many "
+            f"images of the same kind may lie between {low:.1%} and {high:.1%} (95 % interval)."
         ),
-        facts=dict(classifier.summary_.items()),
+        facts={heading: text for heading, text in classifier.summary_.items() if heading != "accuracy"},
         notes=["The interval counts chance only. Images from another camera or place may do worse."],
         next_commands=[f"{program} explain {shlex.quote(str(adapter))} IMAGE"],
     )

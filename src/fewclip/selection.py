@@ -48,7 +48,7 @@ class Estimate:
     high: float
     zero_shot: float
     n_images: int
-    kind: str  # "leave-one-out estimate" or "validation estimate"
+    kind: str  # "leave-one-out estimate", "validation estimate" or "estimate on the labelled images"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SelectionResult:
     seconds: float = 0.0
     estimate: Estimate | None = None
     note: str = ""
-    table: list[dict[str, Any]] = field(default_factory=list)
+    table: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,10 @@ class Summary:
         if estimate is None:
             return "no estimate without a second image of some class; measure with evaluate on other images"
         interval = f"95 % interval {estimate.low:.1%}–{estimate.high:.1%}"
-        text = f"{estimate.accuracy:.1%} ({estimate.kind}, {interval}, {estimate.n_images} images)"
+        counts = {count for count in self.shots.values() if count}
+        mean = " mean over classes," if len(counts) > 1 and estimate.kind != "validation estimate" else ""
+        what = f"{estimate.kind} for images like these,{mean} {interval}, {estimate.n_images} images"
+        text = f"{estimate.accuracy:.1%} ({what})"
         return text if self.method == "zero-shot" else f"{text}; zero-shot {estimate.zero_shot:.1%}"
 
     def _time(self) -> str:

@@ -95,7 +95,7 @@ def test_the_zoo(adapter, tmp_path, batch_size):
     ran = fewclip("predict", adapter, tmp_path / "zoo", "-o", target, "--batch-size", batch_size)
     assert ran.code == 3
     assert "Traceback" not in ran.err
-    assert "16 images classified, 6 could not be read" in ran.err
+    assert "10 of 16 images classified, 6 unreadable" in ran.err
     rows = {Path(row["path"]).name: row for row in rows_of(target)}
     assert list(rows) == sorted(expected)
     for name, error in expected.items():

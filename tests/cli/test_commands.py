@@ -247,7 +247,7 @@ def test_predict_to_stdout_is_csv_alone(adapter, new):
     assert [row["path"] for row in rows] == [f"{new}/{p.relative_to(new)}" for p in sorted(new.glob("*/*"))]
     assert [row["label"] for row in rows] == ["blue"] * 2 + ["green"] * 2 + ["red"] * 2
     assert all(0 <= float(row["score"]) <= 1 and row["error"] == "" for row in rows)
-    assert "6 images classified, 0 could not be read" in ran.err
+    assert "6 of 6 images classified, 0 unreadable" in ran.err
     assert "next" in ran.err
 
 
@@ -295,7 +295,7 @@ def test_predict_tells_an_unreadable_image_in_its_row_and_by_code_3(adapter, new
     target = tmp_path / "p.csv"
     ran = fewclip("predict", adapter, new, "gone.png", "-o", target)
     assert ran.code == 3
-    assert "8 images classified, 2 could not be read" in ran.err
+    assert "6 of 8 images classified, 2 unreadable" in ran.err
     rows = rows_of(target.read_text())
     assert len(rows) == 8
     bad = [row for row in rows if row["error"]]

@@ -73,7 +73,11 @@ def fit(
         typer.Option("--val", help="Labelled images to choose settings on; default: none needed."),
     ] = None,
     selection: Annotated[
-        str, typer.Option("--selection", help="How settings are chosen: auto, none, loo, fewshot, full.")
+        str,
+        typer.Option(
+            "--selection",
+            help="How settings are chosen: loo (leave-one-out), full or fewshot (on --val), none, auto.",
+        ),
     ] = "auto",
     template: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -126,12 +130,13 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Classify images: one row each, in order; unreadable ones get an error in theirs (exit code 3)."""
-    from fewclip.data import find_images
+    from fewclip.data import display_path, find_images
     from fewclip.predictions import Prediction, check_target, write_predictions
 
     if output is not None:
         check_target(output)
-    found = find_images(images)
+    ignored: list[str] = []
+    found = find_images(images, ignored=ignored)
     classifier = _open(adapter, device, batch_size, quiet)
     top = min(top, len(classifier.classes_))
     names = iter(found)
@@ -142,7 +147,10 @@ def predict(
     written = write_predictions(rows, output, top=top, as_json=as_json)
     if not quiet:
         where = output or "stdout"
-        _say(f"{written.rows} images classified, {written.errors} could not be read; rows are in {where}")
+        done = written.rows - written.errors
+        _say(f"{done} of {written.rows} images classified, {written.errors} unreadable; rows are in {where}")
+        if ignored:
+            _say(f"{len(ignored)} files are no images and have no row, the first: {display_path(ignored[0])}")
         if written.rows > written.errors:
             _say(f"next      {_program()} explain {shlex.quote(str(adapter))} IMAGE")
     if written.errors:
@@ -187,7 +195,7 @@ def explain(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Say why an image gets its class: text against image evidence, and the nearest labelled images."""
+    """Say why an image gets its class: text against image evidence, and the images that counted most."""
     classifier = _open(adapter, device, 1, quiet=True)
     explanation = classifier.explain(image, neighbours=neighbours)
     if as_json:
@@ -214,6 +222,7 @@ def demo(
     seed: Seed = 0,
     device: Device = "auto",
     batch_size: BatchSize = 64,
+    skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -230,7 +239,8 @@ def demo(
 
     run_demo(
         images, output, encoder=encoder, methods=_names(methods), shots=_numbers(shots), seed=seed,
-        device=device, batch_size=batch_size, progress=not quiet, program=_program(), show=show,
+        device=device, batch_size=batch_size, skip_unreadable=skip_unreadable, progress=not quiet,
+        program=_program(), show=show,
     )  # fmt: skip
 
 

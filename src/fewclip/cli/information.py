@@ -43,8 +43,10 @@ def adapter_lines(folder: Path, config: Mapping[str, Any]) -> str:
         f"adapter   {display_path(folder)} (format {config['format_version']})",
         f"method    {method['name']}; settings: {settings} ({method['selection']['protocol']})",
         f"encoder   {encoder['name']}, fingerprint {encoder['fingerprint']}",
-        f"classes   {len(counts)}: " + ", ".join(f"{label} ({count})" for label, count in counts.items()),
+        f"classes   {len(counts)}: " + ", ".join(f"{label} ({n})" for label, n in list(counts.items())[:20]),
     ]
+    if len(counts) > 20:
+        lines[-1] += f", and {len(counts) - 20} more (--json has all)"
     if estimate:
         lines.append(
             f"accuracy  {estimate['accuracy']:.1%} ({estimate['kind']}, 95 % interval "

@@ -49,6 +49,9 @@ def read_table(table: Path) -> list[Row]:
         fix = "Save it as CSV in UTF-8 again."
         raise DataError(name, expected="a CSV table", got=escape(str(error)), fix=fix) from error
     columns = _match_columns([record for _, record in records], name)
+    if records and {"score", "top2_label"} <= set(records[0][1]):
+        fix = "Name a table of true labels; rename the columns if these have been checked."
+        raise DataError(name, expected="labels", got="predictions, as fewclip predict writes them", fix=fix)
     if is_csv:
         records = records[1:]
     return [

@@ -14,6 +14,7 @@ from pathlib import Path
 from fewclip.data._display import display_path, escape
 from fewclip.data._tables import TABLE_SUFFIXES, Row, read_table
 from fewclip.data._walk import (
+    HIDDEN,
     LINK_BACK,
     entry_is_folder,
     is_hidden,
@@ -106,7 +107,7 @@ def read_labelled(source: str | Path, *, split: str | None = None, prefer: str =
     return found
 
 
-def find_images(sources: Sequence[str | Path]) -> list[FoundImage]:
+def find_images(sources: Sequence[str | Path], *, ignored: list[str] | None = None) -> list[FoundImage]:
     """The files to classify: named ones, those in folders at any depth, and those that a glob matches.
 
     A file that is named is kept whatever its suffix and even if it is absent: its row tells. In folders
@@ -115,6 +116,7 @@ def find_images(sources: Sequence[str | Path]) -> list[FoundImage]:
 
     Args:
         sources: Files, folders, or globs such as ``new/*.jpg`` (``**`` for any depth).
+        ignored: Gets the visible files in folders that are no images.
 
     Returns:
         In the order of the arguments, sorted by path within one.
@@ -130,20 +132,22 @@ def find_images(sources: Sequence[str | Path]) -> list[FoundImage]:
     return [
         FoundImage(Path(path), display_path(name))
         for source in sources
-        for path, name in _expand(os.fspath(source))
+        for path, name in _expand(os.fspath(source), [] if ignored is None else ignored)
     ]
 
 
-def _expand(source: str) -> Iterable[tuple[str, str]]:
+def _expand(source: str, ignored: list[str]) -> Iterable[tuple[str, str]]:
     if os.path.isdir(source):
-        return _images_in(source)
+        return _images_in(source, ignored)
     if os.path.lexists(source) or not glob.has_magic(source):
         return [(source, source)]
     matches = sorted(glob.glob(source, recursive=True))
     pairs = [
         pair
         for match in matches
-        for pair in (_images_in(match, may_be_empty=True) if os.path.isdir(match) else [(match, match)])
+        for pair in (
+            _images_in(match, ignored, may_be_empty=True) if os.path.isdir(match) else [(match, match)]
+        )
     ]
     if not pairs:
         got = "a glob that matches none"
@@ -151,7 +155,7 @@ def _expand(source: str) -> Iterable[tuple[str, str]]:
     return pairs
 
 
-def _images_in(folder: str, *, may_be_empty: bool = False) -> list[tuple[str, str]]:
+def _images_in(folder: str, ignored: list[str], *, may_be_empty: bool = False) -> list[tuple[str, str]]:
     name = display_path(folder)
     try:
         walk = walk_images(Path(folder))
@@ -161,6 +165,7 @@ def _images_in(folder: str, *, may_be_empty: bool = False) -> list[tuple[str, st
         got = f"{_count(len(walk.skipped), 'other entry', 'other entries')}" if walk.skipped else "nothing"
         raise DataError(name, expected="a folder with images", got=got, fix="Check the path.")
     base = folder.rstrip("/" + os.sep)
+    ignored += [f"{base}/{file} ({reason})" for file, reason in walk.skipped if reason != HIDDEN]
     return [(os.path.join(folder, file), f"{base}/{file}") for file in walk.files]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fewclip.data import FeatureStore, image_key, load_image, random_view, view_seed
+from fewclip.data import FeatureStore, LabelledSources, image_key, load_image, random_view, view_seed
 from fewclip.encoders.base import Encoder
 from fewclip.errors import DataError, EncoderError, ImageError, ParameterError
 
@@ -45,9 +46,11 @@ class EncodedImages:
             origin: Where the images come from.
             skip_unreadable: Whether errors are let through.
         """
-        for error in self.errors.values():
-            if not skip_unreadable:
-                raise error
+        if self.errors and not skip_unreadable:
+            first = next(iter(self.errors.values()))
+            count = f"{len(self.errors)} of {len(self.keys)} images cannot be read"
+            fix = f"{first.fix} {count}; to leave them out: skip_unreadable=True (--skip-unreadable)."
+            raise ImageError(first.item, expected=first.expected, got=first.got, fix=fix) from first
         if not len(self.features):
             raise DataError(
                 origin,
@@ -110,6 +113,16 @@ def encode_sources(
     features = np.concatenate([rows[i] for i in order]) if order else np.empty((0, encoder.dim), np.float32)
     images = np.repeat(np.array(order, dtype=np.int64), views)
     return EncodedImages(features, images, keys, dict(sorted(errors.items())), n_encoded)
+
+
+def readable(data: LabelledSources) -> LabelledSources:
+    """The images that decode, with a warning that counts the others."""
+    with ThreadPoolExecutor(thread_name_prefix="fewclip-read") as pool:
+        errors = list(pool.map(_decode_error, data.sources))
+    bad = [error for error in errors if error]
+    if bad:
+        warnings.warn(f"{len(bad)} images cannot be read and are left out, the first: {bad[0]}", stacklevel=2)
+    return data.take(i for i, error in enumerate(errors) if error is None)
 
 
 def encode_prompts(encoder: Encoder, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:

@@ -243,7 +243,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
                 "X_val, y_val",
                 expected="both, or neither and a selection that needs no validation labels",
                 got=f"selection={self.selection!r} with {'only one' if X_val is not y_val else 'neither'}",
-                fix="Pass fit(X, y, X_val=…, y_val=…), or use selection='loo'.",
+                fix="Pass X_val= and y_val= (images: val=, command line: --val), or selection='loo'.",
             )
         if not isinstance(self.logit_scale, Real) or not 0 < self.logit_scale < float("inf"):
             raise ParameterError(

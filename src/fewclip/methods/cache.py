@@ -122,6 +122,8 @@ class CacheMethod(FewShotMethod):
             rows = self._fewshot(validation, support) if protocol == "fewshot" else validation
             judge, labels_used = self._validation_judge(support, rows, key_sets), len(rows.labels)
         alpha = None if is_auto(self.alpha) else float(self.alpha)
+        if alpha is not None and len(settings) == 1:
+            note = "All settings as given; nothing was chosen."
         return search(judge, settings, protocol=protocol, alpha=alpha, labels_used=labels_used, note=note)
 
     def _protocol(self, support: Support, validation: Rows | None) -> tuple[Protocol, str]:

@@ -23,12 +23,12 @@ class ZeroShot(FewShotMethod):
         # Text has not seen the images, so even a class's only one can be judged.
         left_out = left_out_rows(support, min_shots=1 if self.text_features is not None else 2)
         rows = left_out.rows
-        estimate = None
+        estimate, kind = None, "leave-one-out estimate"
+        if self.text_features is not None:
+            kind = "estimate on the labelled images"  # which the text has not seen
         if len(rows):
             right = self._support_logits(support)[rows].argmax(1) == support.labels[rows]
-            estimate = estimate_accuracy(
-                right, right, left_out.weights, support.images[rows], "leave-one-out estimate"
-            )
+            estimate = estimate_accuracy(right, right, left_out.weights, support.images[rows], kind)
         return SelectionResult("none", {}, estimate=estimate, note="Zero-shot has nothing to choose.")
 
     def _logits(self, queries: Tensor) -> Tensor:
