@@ -113,7 +113,9 @@ def run_demo(
     adapter = classifier.save_pretrained(output / "demo.adapter", overwrite=True)
     commands = _next_commands(images, output, adapter, data, program)
     report = _report(classifier, data, comparison, output, commands)
-    console.print(f"{classifier.summary_}\n\nreport   {report}\nadapter  {adapter}, of the images above only")
+    console.print(
+        f"{classifier.summary_}\n\nreport   {report}\nadapter  {adapter} (fitted on the images above)"
+    )
     console.print(f"{time.perf_counter() - start:.0f} s{_peak_memory()}\n\nTry next:")
     for command in commands:
         console.print(f"  {command}")
@@ -278,7 +280,7 @@ def _next_commands(
     quoted = shlex.quote(str(adapter))
     return [
         f"{program} explain {quoted} {shlex.quote(str(example))}",
-        f"{program} fit {folder} -o {shlex.quote(str(output / 'mine.adapter'))}",
+        f"{program} fit {folder} -o {shlex.quote(str(output / 'mine.adapter'))}   # learns from all images",
         f"{program} predict {quoted} NEW_IMAGES -o predictions.csv",
         *([] if images else ["make demo DATA=YOUR_FOLDER   # one subfolder a class"]),
     ]
