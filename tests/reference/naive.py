@@ -242,7 +242,7 @@ def clip_adapter(f, T, down, up, r, s):
     for x in f:
         h = [max(0.0, float(np.dot(row, x))) for row in down]
         g = [r * max(0.0, float(np.dot(row, h))) + (1 - r) * v for row, v in zip(up, x, strict=True)]
-        norm = math.sqrt(sum(v * v for v in g))
+        norm = math.sqrt(sum(v * v for v in g)) or 1.0  # without a direction it stays zero
         out.append([s * float(np.dot(g, t)) / norm for t in T])
     return np.array(out)
 

@@ -31,12 +31,12 @@ def fill_absent(sums: Tensor, present: Tensor) -> Tensor:
 
     Args:
         sums: Class sums, (n, c).
-        present: Which classes have images, (c,), bool.
+        present: Which classes have images, (c,) or for each row (n, c), bool. A row without any gets zeros.
     """
     if bool(present.all()):
         return sums
-    largest = sums[:, present].amax(1, keepdim=True)
-    return torch.where(present, sums, largest)
+    largest = sums.masked_fill(~present, -torch.inf).amax(1, keepdim=True)
+    return torch.where(present, sums, largest.masked_fill(largest == -torch.inf, 0))
 
 
 def leave_one_out_sums(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewclip.functional import class_sums, leave_one_out_sums
+from fewclip.functional import class_sums, fill_absent, leave_one_out_sums
 from fewclip.methods.support import Support
 
 
@@ -87,10 +87,7 @@ def left_out_sums(
     remaining = torch.where((kept >= 0)[:, None], one, sums.gather(1, labels))
     sums = sums.scatter(1, labels, remaining) * factors
     present = (support.shots > 0).expand_as(sums).scatter(1, labels, (kept > -2)[:, None])
-    if bool(present.all()):
-        return sums
-    largest = sums.masked_fill(~present, 0).amax(1, keepdim=True) * float(fill)
-    return torch.where(present, sums, largest)
+    return fill_absent(sums, present) if fill else sums * present
 
 
 def removed_class_sums(support: Support, values: Tensor, *, factors: Tensor) -> Tensor:
@@ -98,4 +95,4 @@ def removed_class_sums(support: Support, values: Tensor, *, factors: Tensor) -> 
     labels = support.labels[:, None]
     sums = class_sums(values, support.key_labels, support.n_classes) * factors
     present = (support.shots > 0).expand_as(sums).scatter(1, labels, False)
-    return torch.where(present, sums, sums.masked_fill(~present, 0).amax(1, keepdim=True))
+    return fill_absent(sums, present)
