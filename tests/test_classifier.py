@@ -193,7 +193,7 @@ def test_nothing_readable_is_refused(photos):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"method": "banana"}, ParameterError, "zero-shot, tip-adapter, ape"),
+        ({"method": "banana"}, ParameterError, "zero-shot, clip-adapter, tip-adapter"),
         ({"encoder": "banana"}, EncoderError, "pocket"),
         ({"encoder": object()}, EncoderError, "without name"),
         ({"selection": "banana"}, ParameterError, "loo"),

@@ -19,6 +19,7 @@ from fewclip.errors import (
     LabelError,
     MissingExtraError,
     ParameterError,
+    TrainingError,
 )
 
 TREE = {
@@ -30,6 +31,7 @@ TREE = {
     DataError: (FewclipError, ValueError),
     ImageError: (DataError,),
     EncoderError: (FewclipError,),
+    TrainingError: (FewclipError,),
     AdapterError: (FewclipError,),
     MissingExtraError: (FewclipError, ImportError),
 }

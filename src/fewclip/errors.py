@@ -10,6 +10,7 @@
     ├── DataError (ValueError)    what lies on disk: a folder, a table, a split
     │   └── ImageError            one image
     ├── EncoderError              an encoder: unknown, incomplete, or another than the adapter's
+    ├── TrainingError             the loss of a trained method is not finite
     ├── AdapterError              a saved adapter: absent, foreign, damaged, or in the way
     └── MissingExtraError (ImportError)   an optional package is not installed
 
@@ -73,6 +74,10 @@ class ImageError(DataError):
 
 class EncoderError(FewclipError):
     """An encoder is unknown, incomplete, or not the one that the features come from."""
+
+
+class TrainingError(FewclipError):
+    """The loss of a trained method is not finite."""
 
 
 class AdapterError(FewclipError):

@@ -268,3 +268,19 @@ def ape_t(f, X, y, T, channels, R, v, alpha, beta, s):
         for k, j in enumerate(channels):
             X[i, j] += R[label][k]
     return zero_shot(f, T, s) + alpha * cache_sums(f, X, y, len(T), beta, v)
+
+
+def tip_x(f, X, y, T, *, alpha, beta, gamma, tau, s):
+    """Inductive: both ranges are those of pairs of different keys."""
+    among, cosines = tip_x_divergence(X, X, T, tau), X @ X.T
+    pairs = [(i, j) for i in range(len(X)) for j in range(len(X)) if i != j]
+    source = target = (0.0, 0.0)
+    if pairs:
+        source = min(among[p] for p in pairs), max(among[p] for p in pairs)
+        target = min(cosines[p] for p in pairs), max(cosines[p] for p in pairs)
+    A = tip_x_affinity(tip_x_divergence(f, X, T, tau), source, target)
+    z = tip_adapter(f, X, y, T, alpha=alpha, beta=beta, s=s)
+    for i in range(len(f)):
+        for j, label in enumerate(y):
+            z[i, label] += gamma * A[i, j]
+    return z

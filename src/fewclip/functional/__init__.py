@@ -4,7 +4,7 @@ Torch tensors in, torch tensors out, on the device of the inputs. Features are e
 labels to be int64 class indices; nothing is checked here.
 """
 
-from fewclip.functional.ape_t import ape_t_logits
+from fewclip.functional.ape_t import add_residual, ape_t_logits
 from fewclip.functional.cache import affinity, cache_logits, class_sums, tip_adapter_logits
 from fewclip.functional.clip_adapter import clip_adapter_features, clip_adapter_logits
 from fewclip.functional.leave_one_out import (
@@ -26,6 +26,7 @@ from fewclip.functional.tip_x import tip_x_affinity, tip_x_divergence
 from fewclip.functional.zero_shot import unit, zero_shot_logits
 
 __all__ = [
+    "add_residual",
     "affinity",
     "ape_logits",
     "ape_t_logits",

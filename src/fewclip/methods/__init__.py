@@ -1,15 +1,34 @@
 """The methods, by name. Each is a scikit-learn classifier on features."""
 
 from fewclip.methods.ape import APE
+from fewclip.methods.ape_t import APET
 from fewclip.methods.base import FewShotMethod
+from fewclip.methods.clip_adapter import CLIPAdapter
 from fewclip.methods.prior_refinement import PriorRefinement
 from fewclip.methods.tip_adapter import TipAdapter
+from fewclip.methods.tip_adapter_f import TipAdapterF
+from fewclip.methods.tip_x import TipX
 from fewclip.methods.zero_shot import ZeroShot
 
 METHODS: dict[str, type[FewShotMethod]] = {
     "zero-shot": ZeroShot,
+    "clip-adapter": CLIPAdapter,
     "tip-adapter": TipAdapter,
+    "tip-adapter-f": TipAdapterF,
+    "tip-x": TipX,
     "ape": APE,
+    "ape-t": APET,
 }
 
-__all__ = ["APE", "METHODS", "FewShotMethod", "PriorRefinement", "TipAdapter", "ZeroShot"]
+__all__ = [
+    "APE",
+    "APET",
+    "METHODS",
+    "CLIPAdapter",
+    "FewShotMethod",
+    "PriorRefinement",
+    "TipAdapter",
+    "TipAdapterF",
+    "TipX",
+    "ZeroShot",
+]

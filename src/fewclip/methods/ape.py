@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fewclip.errors import ParameterError
 from fewclip.functional import key_divergence, refine_channels, unit
-from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, is_number, one_or
+from fewclip.methods.cache import BETAS, CacheMethod, KeySet, one_or
+from fewclip.methods.channels import channel_counts
 from fewclip.methods.support import Support
 from fewclip.methods.validation import check_criterion_weights
 from fewclip.selection import SelectionResult, Setting
@@ -85,14 +84,14 @@ class APE(CacheMethod):
 
     def _search_space(self) -> dict[str, tuple[float, ...]]:
         return {
-            "n_channels": self._channel_counts(_FRACTIONS),
+            "n_channels": channel_counts(self, _FRACTIONS),
             "gamma": one_or(self.gamma, _GAMMAS),
             "beta": one_or(self.beta, BETAS),
         }
 
     def _default_setting(self) -> Setting:
         return {
-            "n_channels": self._channel_counts((0.5,))[0],
+            "n_channels": channel_counts(self, (0.5,))[0],
             "gamma": one_or(self.gamma, (0.0,))[0],
             "beta": one_or(self.beta, (1.0,))[0],
         }
@@ -105,21 +104,3 @@ class APE(CacheMethod):
     def _check_settings(self) -> None:
         super()._check_settings()
         check_criterion_weights(self)
-
-    def _channel_counts(self, fractions: tuple[float, ...]) -> tuple[int, ...]:
-        d: int = self.n_features_in_
-        n_channels: Any = self.n_channels
-        if is_auto(n_channels):
-            return tuple(sorted({max(1, round(f * d)) for f in fractions}))
-        if is_number(n_channels):
-            whole = isinstance(n_channels, Integral)
-            if whole and 1 <= int(n_channels) <= d:
-                return (int(n_channels),)
-            if not whole and 0 < float(n_channels) <= 1:
-                return (max(1, round(float(n_channels) * d)),)
-        raise ParameterError(
-            "The 'n_channels' parameter of APE",
-            expected=f"'auto', an int from 1 to {d}, or a fraction of the channels in (0, 1]",
-            got=repr(n_channels),
-            fix="Leave it at 'auto' unless you reproduce a published setting.",
-        )

@@ -27,6 +27,7 @@ from fewclip.methods.validation import (
 )
 from fewclip.selection import PROTOCOLS, SelectionResult
 
+_LANES = 16  # float32 numbers of the widest register
 _TILE_ROWS = 8192  # queries of one prediction that are on the device at once
 
 
@@ -148,8 +149,15 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         """Logits, (n, c), float32, columns in the order of ``classes_``; never calibrated."""
         X = self._checked_queries(X)
         with torch.inference_mode():
-            tiles = [self._logits(self._tensor(tile)).cpu() for tile in _tiles(X)]
+            tiles = [self._tile_logits(self._tensor(tile)).cpu() for tile in _tiles(X)]
             return torch.cat(tiles).numpy()
+
+    def _tile_logits(self, queries: Tensor) -> Tensor:
+        # Full registers only: the rest of an odd number of rows would take another path and round
+        # differently, so that a row's result would depend on how many others come along.
+        n = len(queries)
+        filled = queries if n % _LANES == 0 else torch.cat([queries, queries[:1].expand(-n % _LANES, -1)])
+        return self._logits(filled)[:n]
 
     def predict(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Labels, (n,)."""

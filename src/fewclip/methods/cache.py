@@ -140,14 +140,21 @@ class CacheMethod(FewShotMethod):
             )
         return "loo", "Chosen by leave-one-out on the labelled images; no further label was used."
 
-    def _default_alpha(self, support: Support, key_sets: Callable[[int], KeySet], setting: Setting) -> float:
-        """α of the default strength, measured on the labelled images, each with its own class removed."""
+    def _default_alpha(
+        self,
+        support: Support,
+        key_sets: Callable[[int], KeySet],
+        setting: Setting,
+        *,
+        strength: float = DEFAULT_STRENGTH,
+    ) -> float:
+        """α of a strength, measured on the labelled images, each with its own class removed."""
         if not is_auto(self.alpha):
             return float(self.alpha)
         key_set = key_sets(int(setting.get("n_channels", self.n_features_in_)))
         values = self._values(key_set, key_set.cosines(support.features), setting)
         size = spread(removed_class_sums(support, values, factors=self.class_factors_))
-        return DEFAULT_STRENGTH * spread(self._support_logits(support)) / size if size else 0.0
+        return strength * spread(self._support_logits(support)) / size if size else 0.0
 
     def _leave_one_out_judge(self, support: Support, key_sets: Callable[[int], KeySet]) -> Judge:
         left_out = left_out_rows(support)
@@ -206,10 +213,14 @@ class CacheMethod(FewShotMethod):
 
     def _logits(self, queries: Tensor) -> Tensor:
         if self.alpha_ == 0:
-            return self._text_logits(queries)
+            return self._base_logits(queries)
         tiles = queries.split(max(1, _TILE // len(self.keys_)))
         sums = [class_sums(self._query_values(t), self.support_labels_, len(self.classes_)) for t in tiles]
-        return self._text_logits(queries) + self.alpha_ * self._balance(torch.cat(sums))
+        return self._base_logits(queries) + self.alpha_ * self._balance(torch.cat(sums))
+
+    def _base_logits(self, queries: Tensor) -> Tensor:
+        """What the cache is added to, (n, c)."""
+        return self._text_logits(queries)
 
     def _key_contributions(self, queries: Tensor) -> Tensor:
         return self.alpha_ * self._query_values(queries) * self.class_factors_[self.support_labels_]
