@@ -164,6 +164,8 @@ class FewShotClassifier:
         if self.method in METHODS:
             method = METHODS[self.method](selection=self.selection, device=self.device)
             method.random_state = self.random_state
+            if "verbose" in method.get_params():
+                method.set_params(verbose=self.progress)
             return method
         raise ParameterError(
             "method",
