@@ -11,13 +11,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from fewclip.functional import add_residual, refine_channels, zero_shot_logits
-from fewclip.methods.cache import BETAS, KeySet, one_or
 from fewclip.methods.channels import channel_counts
 from fewclip.methods.support import Support
 from fewclip.methods.trained_cache import CacheHead, TrainedCacheMethod
 from fewclip.methods.training import Plan
 from fewclip.methods.validation import check_criterion_weights
-from fewclip.selection import Setting
 
 
 class APET(TrainedCacheMethod):
@@ -48,6 +46,8 @@ class APET(TrainedCacheMethod):
 
     Reference: Zhu et al. 2023, arXiv:2304.01195, section 3.3.
     """
+
+    _training_beta = 1.0
 
     def __init__(
         self,
@@ -94,15 +94,6 @@ class APET(TrainedCacheMethod):
         self.residual_channels_ = refine_channels(
             self.text_features_, channel_counts(self, (0.8,))[0], weights=self.criterion_weights
         )
-
-    def _key_set(self, support: Support, n_channels: int) -> KeySet:
-        return KeySet(support.keys)
-
-    def _search_space(self) -> dict[str, tuple[float, ...]]:
-        return {"beta": one_or(self.beta, BETAS)}
-
-    def _default_setting(self) -> Setting:
-        return {"beta": one_or(self.beta, (1.0,))[0]}
 
     def _head(self, support: Support, alpha: float, beta: float) -> nn.Module:
         return _Head(self, support, alpha, beta)

@@ -114,17 +114,22 @@ class CacheMethod(FewShotMethod):
             alpha = self._default_alpha(support, key_sets, setting)
             strength = DEFAULT_STRENGTH if is_auto(self.alpha) else None
             return SelectionResult("none", {**setting, "alpha": alpha}, strength=strength, note=note)
-        space = self._search_space()
-        settings = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+        settings = self._settings()
         if protocol == "loo" or validation is None:
             judge, labels_used = self._leave_one_out_judge(support, key_sets), 0
         else:
-            rows = self._fewshot(validation, support) if protocol == "fewshot" else validation
-            judge, labels_used = self._validation_judge(support, rows, key_sets), len(rows.labels)
+            rows = self._judged_rows(support, validation, protocol)
+            values = self._validation_values(rows, key_sets)
+            judge, labels_used = self._validation_judge(support, rows, values), len(rows.labels)
         alpha = None if is_auto(self.alpha) else float(self.alpha)
         if alpha is not None and len(settings) == 1:
             note = "All settings as given; nothing was chosen."
         return search(judge, settings, protocol=protocol, alpha=alpha, labels_used=labels_used, note=note)
+
+    def _settings(self) -> list[dict[str, float]]:
+        """All combinations of the search space."""
+        space = self._search_space()
+        return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
 
     def _protocol(self, support: Support, validation: Rows | None) -> tuple[Protocol, str]:
         if self.selection in ("full", "fewshot"):
@@ -176,20 +181,30 @@ class CacheMethod(FewShotMethod):
         base_logits = self._support_logits(support)[rows]
         return Judge(base_logits, sums, support.labels[rows], support.images[rows], left_out.weights)
 
-    def _validation_judge(self, support: Support, rows: Rows, key_sets: Callable[[int], KeySet]) -> Judge:
+    def _validation_values(
+        self, rows: Rows, key_sets: Callable[[int], KeySet]
+    ) -> Callable[[Setting], Tensor]:
+        """Gives the weighted affinities of validation rows to the keys, (n, m), of a setting."""
         cosines = _remember_last(lambda n: key_sets(n).cosines(rows.features))
 
-        def sums(setting: Setting) -> Tensor:
+        def values(setting: Setting) -> Tensor:
             n_channels = int(setting.get("n_channels", self.n_features_in_))
-            values = self._values(key_sets(n_channels), cosines(n_channels), setting)
-            return self._balance(class_sums(values, support.key_labels, support.n_classes))
+            return self._values(key_sets(n_channels), cosines(n_channels), setting)
+
+        return values
+
+    def _validation_judge(self, support: Support, rows: Rows, values: Callable[[Setting], Tensor]) -> Judge:
+        def sums(setting: Setting) -> Tensor:
+            return self._balance(class_sums(values(setting), support.key_labels, support.n_classes))
 
         images = torch.arange(len(rows.labels), device=rows.labels.device)
         weights = torch.ones_like(images, dtype=torch.float32)
-        return Judge(self._text_logits(rows.features), sums, rows.labels, images, weights)
+        return Judge(self._base_logits(rows.features), sums, rows.labels, images, weights)
 
-    def _fewshot(self, validation: Rows, support: Support) -> Rows:
-        """min(k, 4) validation rows of every class, k the mean number of shots."""
+    def _judged_rows(self, support: Support, validation: Rows, protocol: Protocol) -> Rows:
+        """All validation rows; for ``fewshot`` min(k, 4) of every class, k the mean number of shots."""
+        if protocol != "fewshot":
+            return validation
         k = min(FEWSHOT_LABELS, max(1, round(len(support.keys) / int((support.shots > 0).sum()))))
         generator = torch.Generator().manual_seed(self.random_state or 0)
         order = torch.randperm(len(validation.labels), generator=generator).to(validation.labels.device)

@@ -15,7 +15,7 @@ from fewclip.functional import clip_adapter_features, zero_shot_logits
 from fewclip.methods.base import FewShotMethod
 from fewclip.methods.cache import is_number
 from fewclip.methods.support import Rows, Support
-from fewclip.methods.training import check_plan, train, train_and_stop_early
+from fewclip.methods.training import check_plan, train_head
 from fewclip.selection import SelectionResult
 
 SIDES = ("image", "text", "both")
@@ -85,14 +85,10 @@ class CLIPAdapter(FewShotMethod):
 
     def _fit(self, support: Support, validation: Rows | None) -> SelectionResult:
         self._check_settings()
-        plan = check_plan(self)
+        head, self.history_ = train_head(lambda _: self._head(), support, check_plan(self), validation)
+        note = "A fixed number of epochs; no further label was used."
         if self.early_stopping:
-            head, self.history_ = train_and_stop_early(lambda _: self._head(), support, plan, validation)
             note = "Stopped early on " + ("validation labels." if validation else "left-out shots.")
-        else:
-            head = self._head()
-            self.history_ = train(head, support, plan)
-            note = "A fixed number of epochs; no further label was used."
         self.n_parameters_ = sum(p.numel() for p in head.parameters())
         for name in ("image_down_", "image_up_", "text_down_", "text_up_"):
             setattr(self, name, None)

@@ -57,13 +57,11 @@ def left_out_rows(support: Support, *, min_shots: int = 2) -> LeftOut:
 
 def _partners(support: Support) -> Tensor:
     """The next key of the same class, cyclic, (m,); in an order of content, not of rows."""
-    content = torch.argsort(support.keys.sum(1), stable=True)
-    order = content[torch.argsort(support.key_labels[content], stable=True)]
+    order, place = support.by_class()
     shots = support.shots[support.key_labels[order]]
-    position = torch.arange(len(order), device=order.device)
-    first = torch.searchsorted(support.key_labels[order], support.key_labels[order])
+    first = torch.arange(len(order), device=order.device) - place
     partners = torch.empty_like(order)
-    partners[order] = order[first + (position - first + 1) % shots]
+    partners[order] = order[first + (place + 1) % shots]
     return partners
 
 

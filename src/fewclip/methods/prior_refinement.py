@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from fewclip.errors import LabelError, ParameterError
 from fewclip.functional import class_sums, refinement_criterion
+from fewclip.methods.channels import channel_count
 from fewclip.methods.validation import (
     as_numpy,
     check_criterion_weights,
@@ -111,10 +111,9 @@ class PriorRefinement(SelectorMixin, BaseEstimator):
 
     def _count(self) -> int:
         d, n = self.n_features_in_, self.n_channels
-        if isinstance(n, Integral) and not isinstance(n, bool) and 1 <= int(n) <= d:
-            return int(n)
-        if isinstance(n, Real) and not isinstance(n, Integral) and 0 < float(n) <= 1:
-            return max(1, round(float(n) * d))
+        count = channel_count(n, d)
+        if count is not None:
+            return count
         raise ParameterError(
             "The 'n_channels' parameter of PriorRefinement",
             expected=f"an int from 1 to {d}, or a fraction of the channels in (0, 1]",

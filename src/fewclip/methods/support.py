@@ -38,6 +38,18 @@ class Support:
         """Images of each class, (c,)."""
         return shots_per_class(self.key_labels, self.n_classes)
 
+    def by_class(self) -> tuple[Tensor, Tensor]:
+        """Keys class by class, within a class in an order of content, not of rows.
+
+        Returns:
+            (order, place): key indices in that order, (m,), and the place of each of them in its class, (m,).
+        """
+        content = torch.argsort(self.keys.sum(1), stable=True)
+        order = content[torch.argsort(self.key_labels[content], stable=True)]
+        shots = self.shots
+        first = (shots.cumsum(0) - shots)[self.key_labels[order]]
+        return order, torch.arange(len(order), device=order.device) - first
+
 
 @dataclass(frozen=True)
 class Rows:

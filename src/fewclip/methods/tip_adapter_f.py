@@ -9,10 +9,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from fewclip.functional import zero_shot_logits
-from fewclip.methods.cache import BETAS, KeySet, one_or
 from fewclip.methods.support import Support
 from fewclip.methods.trained_cache import CacheHead, TrainedCacheMethod
-from fewclip.selection import Setting
 
 
 class TipAdapterF(TrainedCacheMethod):
@@ -34,6 +32,8 @@ class TipAdapterF(TrainedCacheMethod):
 
     Reference: Zhang et al. 2022, arXiv:2207.09519, section 3.2.
     """
+
+    _training_beta = 5.5
 
     def __init__(
         self,
@@ -66,15 +66,6 @@ class TipAdapterF(TrainedCacheMethod):
         self.batch_size = batch_size
         self.early_stopping = early_stopping
         self.verbose = verbose
-
-    def _key_set(self, support: Support, n_channels: int) -> KeySet:
-        return KeySet(support.keys)
-
-    def _search_space(self) -> dict[str, tuple[float, ...]]:
-        return {"beta": one_or(self.beta, BETAS)}
-
-    def _default_setting(self) -> Setting:
-        return {"beta": one_or(self.beta, (5.5,))[0]}
 
     def _head(self, support: Support, alpha: float, beta: float) -> nn.Module:
         return _Head(self, support, alpha, beta)

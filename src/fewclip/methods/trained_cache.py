@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fewclip.functional import affinity, class_sums
-from fewclip.methods.cache import CacheMethod, KeySet, is_auto
+from fewclip.functional import affinity, class_sums, leave_one_out_sums
+from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, one_or
 from fewclip.methods.support import Rows, Support
-from fewclip.methods.training import Plan, check_plan, train, train_and_stop_early
-from fewclip.selection import Judge, SelectionResult, Setting, search
+from fewclip.methods.training import Plan, check_plan, train_head
+from fewclip.selection import SelectionResult, Setting, search
 
 TRAINING_STRENGTH = 0.2  # of the cache while its keys learn, for alpha="auto"
 
@@ -27,7 +26,7 @@ class TrainedCacheMethod(CacheMethod):
         n_parameters_: Numbers that were trained.
     """
 
-    early_stopping: bool
+    _training_beta: float  # β while keys learn, for beta="auto"
     history_: list[dict[str, float]]
     n_parameters_: int
 
@@ -49,27 +48,28 @@ class TrainedCacheMethod(CacheMethod):
         self.channels_ = None
         setting = self._default_setting()
         alpha = self._training_alpha(support, setting)
-        head, self.history_ = self._train(support, plan, alpha, setting["beta"], validation)
+        head, self.history_ = train_head(
+            lambda images: self._head(images, alpha, setting["beta"]), support, plan, validation
+        )
         self.n_parameters_ = sum(p.numel() for p in head.parameters())
         self._adopt(head, support)
         result = self._choose(support, validation, {**setting, "alpha": alpha})
         self.alpha_, self.beta_ = float(result.settings["alpha"]), float(result.settings["beta"])
         return result
 
-    def _train(
-        self, support: Support, plan: Plan, alpha: float, beta: float, validation: Rows | None
-    ) -> tuple[nn.Module, list[dict[str, float]]]:
-        if self.early_stopping:
-            return train_and_stop_early(lambda s: self._head(s, alpha, beta), support, plan, validation)
-        head = self._head(support, alpha, beta)
-        return head, train(head, support, plan)
-
     def _training_alpha(self, support: Support, setting: Setting) -> float:
-        if not is_auto(self.alpha):
-            return float(self.alpha)
         return self._default_alpha(
-            support, lambda n_channels: KeySet(support.keys), setting, strength=TRAINING_STRENGTH
+            support, lambda n: self._key_set(support, n), setting, strength=TRAINING_STRENGTH
         )
+
+    def _key_set(self, support: Support, n_channels: int) -> KeySet:
+        return KeySet(support.keys)
+
+    def _search_space(self) -> dict[str, tuple[float, ...]]:
+        return {"beta": one_or(self.beta, BETAS)}
+
+    def _default_setting(self) -> Setting:
+        return {"beta": one_or(self.beta, (self._training_beta,))[0]}
 
     def _choose(
         self, support: Support, validation: Rows | None, trained_at: dict[str, float]
@@ -78,22 +78,20 @@ class TrainedCacheMethod(CacheMethod):
         if protocol not in ("full", "fewshot") or validation is None:
             note = "α and β stay as they were trained; no further label was used."
             return SelectionResult("none", trained_at, note=note)
-        rows = self._fewshot(validation, support) if protocol == "fewshot" else validation
-        cosines = KeySet(self.keys_).cosines(rows.features)
-
-        def sums(setting: Setting) -> Tensor:
-            values = self._values(KeySet(self.keys_), cosines, setting) * self.key_weights_
-            return self._balance(class_sums(values, support.key_labels, support.n_classes))
-
-        images = torch.arange(len(rows.labels), device=rows.labels.device)
-        weights = torch.ones_like(images, dtype=torch.float32)
-        judge = Judge(self._base_logits(rows.features), sums, rows.labels, images, weights)
-        space = self._search_space()
-        settings = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+        rows = self._judged_rows(support, validation, protocol)
+        key_set = KeySet(self.keys_)
+        cosines = key_set.cosines(rows.features)
+        judge = self._validation_judge(
+            support, rows, lambda setting: self._values(key_set, cosines, setting) * self.key_weights_
+        )
         result = search(
-            judge, settings, protocol=protocol, alpha=None if is_auto(self.alpha) else float(self.alpha),
-            labels_used=len(rows.labels), note=f"α and β chosen after training (protocol {protocol!r}).",
-        )  # fmt: skip
+            judge,
+            self._settings(),
+            protocol=protocol,
+            alpha=None if is_auto(self.alpha) else float(self.alpha),
+            labels_used=len(rows.labels),
+            note=f"α and β chosen after training (protocol {protocol!r}).",
+        )
         if result.estimate is None:
             return result
         right = self._text_logits(rows.features).argmax(1) == rows.labels
@@ -121,10 +119,9 @@ class CacheHead(nn.Module):
         values = values if weights is None else values * weights
         if own is None:
             return self.alpha * self.factors * class_sums(values, self.labels, len(self.text))
-        shots = self.shots[own][:, None]
-        column = own[:, None]
-        values = values.scatter(1, column, torch.where(shots > 1, 0.0, values.gather(1, column)))
-        sums = class_sums(values, self.labels, len(self.text))
+        n_classes, shots = len(self.text), self.shots[own][:, None]
+        weight = torch.ones_like(self.shots)
+        sums = leave_one_out_sums(values, self.labels, n_classes, own=own, key_weights=weight)
         column = self.labels[own][:, None]
-        whole = sums.gather(1, column) * torch.where(shots > 1, shots / (shots - 1), 1.0)
-        return self.alpha * self.factors * sums.scatter(1, column, whole)
+        rest = torch.where(shots > 1, sums.gather(1, column), values.gather(1, own[:, None]))
+        return self.alpha * self.factors * sums.scatter(1, column, rest)

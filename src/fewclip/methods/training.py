@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from fewclip.errors import ParameterError, TrainingError
 from fewclip.functional import balance_factors
+from fewclip.methods.cache import is_number
 from fewclip.methods.support import Rows, Support
 
 MAX_FOLDS = 4  # of the cross-fitting that chooses when to stop
@@ -29,6 +30,7 @@ class Plan:
         batch_size: Images a step; None: all of them.
         seed: Of the order of images and of the views drawn.
         balanced: Classes weigh alike in the loss, and classes without images take no part in it.
+        early_stopping: Whether held-out images decide the number of epochs, up to ``epochs``.
         verbose: Whether a progress bar shows loss and accuracy.
     """
 
@@ -39,6 +41,7 @@ class Plan:
     batch_size: int | None = 256
     seed: int = 0
     balanced: bool = True
+    early_stopping: bool = False
     verbose: bool = False
 
 
@@ -102,12 +105,12 @@ def train(
     return history
 
 
-def train_and_stop_early(
+def train_head(
     make_head: Callable[[Support], nn.Module], support: Support, plan: Plan, validation: Rows | None
 ) -> tuple[nn.Module, History]:
-    """Trains for as many epochs as serve images that are not trained on.
+    """Trains a fresh head; where the plan stops early, for the epochs that serve images not trained on.
 
-    The number is that of the smallest held-out loss: on ``validation`` if given, else of folds of the
+    Their number is that of the smallest held-out loss: on ``validation`` if given, else of folds of the
     labelled images that leave one shot of every class out. Then all images are trained on, that long.
 
     Args:
@@ -116,6 +119,9 @@ def train_and_stop_early(
         plan: Rates, sizes, and the largest number of epochs.
         validation: Validation rows; they are only looked at.
     """
+    head = make_head(support)
+    if not plan.early_stopping:
+        return head, train(head, support, plan)
     if validation is not None:
         noted = [train(make_head(support), support, plan, held_out=validation)]
     else:
@@ -124,7 +130,6 @@ def train_and_stop_early(
     if noted:
         losses = torch.tensor([[entry["held_out_loss"] for entry in history] for history in noted])
         best = int(losses.mean(0).argmin()) + 1
-    head = make_head(support)
     return head, train(head, support, plan, held_out=validation, stop_after=best)
 
 
@@ -158,12 +163,9 @@ def _cross_entropy(support: Support, balanced: bool) -> Callable[[Tensor, Tensor
 
 def _folds(support: Support) -> list[tuple[Support, Rows]]:
     """(the rest, what is left out): one shot of every class with at least two, up to four times."""
-    content = torch.argsort(support.keys.sum(1), stable=True)
-    order = content[torch.argsort(support.key_labels[content], stable=True)]
-    shots = support.shots
-    first = (shots.cumsum(0) - shots)[support.key_labels[order]]
-    position = torch.empty_like(order)
-    position[order] = torch.arange(len(order), device=order.device) - first
+    order, place = support.by_class()
+    shots, position = support.shots, torch.empty_like(order)
+    position[order] = place
     several = shots[support.key_labels] > 1
     n_folds = min(MAX_FOLDS, int(shots.max())) if bool(several.any()) else 0
     return [_leave_out(support, several & (position == fold)) for fold in range(n_folds)]
@@ -201,8 +203,8 @@ def check_plan(method: Any) -> Plan:
         ParameterError: ``epochs``, ``learning_rate``, ``weight_decay`` or ``batch_size`` out of range.
     """
     _require(method, "epochs", _is_count(method.epochs, 0), "an int ≥ 0")
-    _require(method, "learning_rate", _is_number(method.learning_rate), "a number ≥ 0")
-    _require(method, "weight_decay", _is_number(method.weight_decay), "a number ≥ 0")
+    _require(method, "learning_rate", _is_rate(method.learning_rate), "a number ≥ 0")
+    _require(method, "weight_decay", _is_rate(method.weight_decay), "a number ≥ 0")
     size = method.batch_size
     _require(method, "batch_size", size is None or _is_count(size, 1), "an int ≥ 1, or None for all images")
     return Plan(
@@ -212,6 +214,7 @@ def check_plan(method: Any) -> Plan:
         batch_size=size,
         seed=int(method.random_state or 0),
         balanced=bool(method.class_balance),
+        early_stopping=bool(method.early_stopping),
         verbose=bool(method.verbose),
     )
 
@@ -220,8 +223,8 @@ def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < float("inf")
+def _is_rate(value: Any) -> bool:
+    return is_number(value) and 0 <= float(value) < float("inf")
 
 
 def _require(method: Any, name: str, good: bool, expected: str) -> None:
