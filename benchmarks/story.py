@@ -37,7 +37,7 @@ def main() -> None:
         )
     zero_shot = METHODS["zero-shot"](T).fit(X, y).score(X_val, y_val)
     print(f"Validation split of Caltech-101, {args.draws} draws (16 shots: one), zero-shot {zero_shot:.2%}\n")
-    print("| method | " + " | ".join(f"{k} shots" for k in SHOTS) + " | slowest fit | trained numbers |")
+    print("| method, shots: | " + " | ".join(map(str, SHOTS)) + " | slowest fit | trained numbers |")
     print("|---" * (len(SHOTS) + 3) + "|")
     for name, Method in METHODS.items():
         if name != "zero-shot":

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from fewclip.data import draw_shots
 from fewclip.errors import FewclipError, LabelError, ParameterError
+from fewclip.evaluation._text import count
 from fewclip.evaluation.comparison import ZERO_SHOT, Cell, Comparison
 from fewclip.evaluation.metrics import balanced_accuracy, check_labels
 from fewclip.methods import METHODS
@@ -100,7 +101,7 @@ def compare(
     cells = []
     with tqdm(total=len(jobs), unit="fit", file=sys.stderr, disable=not progress) as bar:
         for method, k, seed in jobs:
-            bar.set_description(f"{method}, {k} shots" if k else method, refresh=False)
+            bar.set_description(f"{method}, {count(k, 'shot')}" if k else method, refresh=False)
             # Zero-shot learns nothing from the support set; any draw will do.
             support = draws[k, seed] if k else draws[shots[0], seeds[0]]
             cells.append(_cell(data, method, k, seed, support, options))
