@@ -247,6 +247,20 @@ def clip_adapter(f, T, down, up, r, s):
     return np.array(out)
 
 
+def calip(f, S, T, beta2, beta3, s):
+    z = s * zero_shot(f, T, 1.0)
+    for i, (query, tokens) in enumerate(zip(f, S, strict=True)):
+        A = np.array([[2 * float(np.dot(token, text)) for text in T] for token in tokens])
+        over_space = [softmax(A[:, c]) for c in range(len(T))]
+        over_class = [softmax(row) for row in A]
+        images = [sum(w * text for w, text in zip(row, T, strict=True)) for row in over_class]  # one a place
+        f_a = [sum(v) / len(v) + max(v) for v in zip(*images, strict=True)]
+        for c in range(len(T)):
+            t_a = sum(w * token for w, token in zip(over_space[c], tokens, strict=True))
+            z[i, c] += s * (beta2 * float(np.dot(query, t_a)) + beta3 * float(np.dot(f_a, T[c])))
+    return z
+
+
 def tip_x_divergence(f, X, T, tau):
     p, q = ([softmax([float(np.dot(x, t)) / tau for t in T]) for x in rows] for rows in (f, X))
     return np.array([[sum(a * math.log(a / b) for a, b in zip(pi, qj, strict=True)) for qj in q] for pi in p])

@@ -6,6 +6,7 @@ labels to be int64 class indices; nothing is checked here.
 
 from fewclip.functional.ape_t import add_residual, ape_t_logits
 from fewclip.functional.cache import affinity, cache_logits, class_sums, tip_adapter_logits
+from fewclip.functional.calip import calip_logits
 from fewclip.functional.clip_adapter import clip_adapter_features, clip_adapter_logits
 from fewclip.functional.leave_one_out import (
     balance_factors,
@@ -34,6 +35,7 @@ __all__ = [
     "best_alpha",
     "best_of_intervals",
     "cache_logits",
+    "calip_logits",
     "class_sums",
     "clip_adapter_features",
     "clip_adapter_logits",

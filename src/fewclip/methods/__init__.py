@@ -3,6 +3,7 @@
 from fewclip.methods.ape import APE
 from fewclip.methods.ape_t import APET
 from fewclip.methods.base import FewShotMethod
+from fewclip.methods.calip import CALIP
 from fewclip.methods.clip_adapter import CLIPAdapter
 from fewclip.methods.prior_refinement import PriorRefinement
 from fewclip.methods.tip_adapter import TipAdapter
@@ -12,6 +13,7 @@ from fewclip.methods.zero_shot import ZeroShot
 
 METHODS: dict[str, type[FewShotMethod]] = {
     "zero-shot": ZeroShot,
+    "calip": CALIP,
     "clip-adapter": CLIPAdapter,
     "tip-adapter": TipAdapter,
     "tip-adapter-f": TipAdapterF,
@@ -23,6 +25,7 @@ METHODS: dict[str, type[FewShotMethod]] = {
 __all__ = [
     "APE",
     "APET",
+    "CALIP",
     "METHODS",
     "CLIPAdapter",
     "FewShotMethod",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -69,6 +69,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
     support_labels_: Tensor
     selection_: SelectionResult
     temperature_: float
+
+    uses_tokens: ClassVar[bool] = False
+    """Whether ``X`` may hold spatial tokens, (n, 1 + L, d)."""
 
     def __init__(
         self,
@@ -147,22 +150,27 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
 
     def predict_logits(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Logits, (n, c), float32, columns in the order of ``classes_``; never calibrated."""
-        X = self._checked_queries(X)
-        with torch.inference_mode():
-            tiles = [self._tile_logits(self._tensor(tile)).cpu() for tile in _tiles(X)]
-            return torch.cat(tiles).numpy()
+        return torch.cat(list(self._tiles(self._checked_queries(X)))).numpy()
+
+    def _tiles(self, rows: np.ndarray) -> Iterator[Tensor]:
+        """Logits of some thousand rows at a time, on the CPU: a memory map need not fit."""
+        step = _TILE_ROWS if rows.ndim == 2 else max(1, _TILE_ROWS // rows.shape[1])
+        for start in range(0, max(1, len(rows)), step):  # at least one tile
+            with torch.inference_mode():
+                yield self._tile_logits(self._tensor(rows[start : start + step])).cpu()
 
     def _tile_logits(self, queries: Tensor) -> Tensor:
         # Full registers only: the rest of an odd number of rows would take another path and round
         # differently, so that a row's result would depend on how many others come along.
         n = len(queries)
-        filled = queries if n % _LANES == 0 else torch.cat([queries, queries[:1].expand(-n % _LANES, -1)])
+        missing = -n % _LANES
+        filled = torch.cat([queries, queries[:1].expand(missing, *queries.shape[1:])]) if missing else queries
         return self._logits(filled)[:n]
 
     def predict(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Labels, (n,)."""
-        winners = self.predict_logits(X).argmax(1)
-        return self.classes_[winners]
+        winners = torch.cat([logits.argmax(1) for logits in self._tiles(self._checked_queries(X))])
+        return self.classes_[winners.numpy()]
 
     def predict_proba(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Probabilities, (n, c): softmax of the logits over ``temperature_``."""
@@ -210,7 +218,10 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
 
     def _checked_queries(self, X: ArrayLike | Tensor) -> np.ndarray:
         check_is_fitted(self, "selection_")
-        return check_features(self, as_numpy(X), reset=False)
+        return self._checked_rows(as_numpy(X))
+
+    def _checked_rows(self, X: Any) -> np.ndarray:
+        return check_features(self, X, reset=False)
 
     def _tensor(self, features: np.ndarray) -> Tensor:
         """Unit-norm rows on the method's device."""
@@ -309,9 +320,3 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
                 fix="Remove these rows, or add the class with its images or its text.",
             )
         return Rows(self._tensor(features), self._index(np.array([known[v] for v in labels.tolist()])))
-
-
-def _tiles(X: np.ndarray) -> Iterator[np.ndarray]:
-    """Some thousand rows at a time, so that a memory map need not fit into memory; at least one tile."""
-    for start in range(0, max(1, len(X)), _TILE_ROWS):
-        yield X[start : start + _TILE_ROWS]

@@ -102,10 +102,13 @@ def count_text_rows(text_features: Any) -> int:
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
-    """Rows of norm 1 as float32, at any scale; a zero row stays zero. Always a fresh, writable array."""
-    largest = np.abs(features).max(axis=1, keepdims=True, initial=0)
+    """Rows of norm 1 as float32, at any scale; a zero row stays zero. Always a fresh, writable array.
+
+    The last axis is that of channels.
+    """
+    largest = np.abs(features).max(axis=-1, keepdims=True, initial=0)
     scaled = (features / np.where(largest > 0, largest, 1)).astype(np.float32)
-    norm = np.linalg.norm(scaled, axis=1, keepdims=True)
+    norm = np.linalg.norm(scaled, axis=-1, keepdims=True)
     return np.ascontiguousarray(scaled / np.where(norm > 0, norm, 1))
 
 
