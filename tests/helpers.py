@@ -124,6 +124,20 @@ class FakeEncoder:
         return row / np.linalg.norm(row)
 
 
+class FakeTokenEncoder(FakeEncoder):
+    """The fake encoder with the features of the image's quarters as spatial tokens."""
+
+    def encode_image_tokens(self, images: Sequence[Any]) -> np.ndarray:
+        self.seen += len(images)
+        rows = []
+        for image in map(load_image, images):
+            w, h = image.size
+            quarters = [(x, y, x + w // 2, y + h // 2) for y in (0, h // 2) for x in (0, w // 2)]
+            parts = [image, *(image.crop(box) for box in quarters)]
+            rows.append([self._feature(part) for part in parts])
+        return np.array(rows, dtype=np.float32).reshape(-1, 5, self.dim)
+
+
 class BlindEncoder(FakeEncoder):
     """The fake encoder after its images are known: being shown one is an error."""
 

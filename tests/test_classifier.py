@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import BlindEncoder, FakeEncoder, draw_folder, draw_list, drawing, grocery
+from helpers import BlindEncoder, FakeEncoder, FakeTokenEncoder, draw_folder, draw_list, drawing, grocery
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
@@ -193,7 +193,7 @@ def test_nothing_readable_is_refused(photos):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"method": "banana"}, ParameterError, "zero-shot, clip-adapter, tip-adapter"),
+        ({"method": "banana"}, ParameterError, "zero-shot, calip, clip-adapter, tip-adapter"),
         ({"encoder": "banana"}, EncoderError, "pocket"),
         ({"encoder": object()}, EncoderError, "without name"),
         ({"selection": "banana"}, ParameterError, "loo"),
@@ -674,3 +674,57 @@ def test_a_turned_photo_with_its_exif_mark_is_the_same_photo(fruit, tmp_path):
 
 def test_feature_errors_are_fewclip_errors():
     assert issubclass(FeatureError, FewclipError)
+
+
+# ---- spatial tokens ----
+
+
+def test_calip_sees_spatial_tokens_in_every_way_to_predict(photos, new, tmp_path):
+    encoder = FakeTokenEncoder()
+    clf = classifier(encoder, "calip").fit(photos)
+    paths = sorted(new.rglob("*.png"))
+    rows = encoder.encode_image_tokens(paths)
+    expected = clf.method_.predict_proba(rows)
+    assert np.abs(expected - clf.method_.predict_proba(rows[:, 0])).max() > 1e-3
+    np.testing.assert_allclose(clf.predict_proba(paths), expected, atol=1e-5)
+    listed = list(clf.classify(paths))
+    np.testing.assert_allclose([row.scores[0] for row in listed], expected.max(1), atol=1e-5)
+    assert clf.evaluate(new).accuracy == pytest.approx(
+        np.mean(clf.classes_[expected.argmax(1)] == [path.parent.name for path in paths])
+    )
+    evidence = clf.explain(paths[0]).classes[0]
+    assert evidence.probability == pytest.approx(expected[0].max(), abs=1e-5)
+    assert evidence.image != 0
+    assert clf.store.info()["rows"] == 0  # tokens are too large to be kept
+    clf.save_pretrained(tmp_path / "c.adapter")
+    loaded = FewShotClassifier.from_pretrained(tmp_path / "c.adapter", encoder=encoder, progress=False)
+    np.testing.assert_array_equal(loaded.predict_proba(paths), clf.predict_proba(paths))
+
+
+def test_calip_without_tokens_is_zero_shot(photos, new):
+    calip = classifier(method="calip").fit(photos)
+    zero_shot = classifier(method="zero-shot").fit(photos)
+    np.testing.assert_array_equal(calip.predict_proba(new), zero_shot.predict_proba(new))
+
+
+def test_images_are_classified_in_chunks_with_the_right_errors(photos, new, monkeypatch):
+    (new / "red" / "broken.png").write_bytes(b"no image")
+    clf = classifier().fit(photos)
+    whole = [(row.name, row.labels, row.error is None) for row in clf.classify(new)]
+    expected = clf.evaluate(new, skip_unreadable=True)
+    monkeypatch.setattr("fewclip.classifier._CHUNK", 2)
+    assert [(row.name, row.labels, row.error is None) for row in clf.classify(new)] == whole
+    chunked = clf.evaluate(new, skip_unreadable=True)
+    assert chunked.names == expected.names
+    np.testing.assert_allclose(chunked.probabilities, expected.probabilities, atol=1e-6)
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        clf.evaluate(new)
+
+
+def test_an_encoder_whose_tokens_have_another_shape_is_named(photos):
+    class Wrong(FakeTokenEncoder):
+        def encode_image_tokens(self, images):
+            return super().encode_images(images)
+
+    with pytest.raises(EncoderError, match=r"encode_image_tokens must"):
+        classifier(Wrong(), "calip").fit(photos)

@@ -14,6 +14,7 @@ from fewclip.data import draw_shots, labelled_sources
 from fewclip.demo import run_demo
 from fewclip.encoders import ENCODERS
 from fewclip.errors import DataError, FewclipError, ImageError, ParameterError
+from fewclip.methods import METHODS, ZeroShot
 
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread", "encoders")
 
@@ -44,7 +45,7 @@ def test_it_compares_reports_and_keeps_an_adapter(photos, tmp_path):
     out = tmp_path / "out"
     ran = fewclip("demo", photos, "-o", out, "--encoder", "fake")
     assert ran.code == 0
-    for method in ("zero-shot", "tip-adapter", "ape"):
+    for method in METHODS.keys() - {"calip"}:
         assert re.search(rf"{method}\s.*\d", ran.out)
     for part in ("18 images to draw from", "18 to test on", str(out / "report.html"), "peak memory"):
         assert part in ran.err
@@ -55,6 +56,23 @@ def test_it_compares_reports_and_keeps_an_adapter(photos, tmp_path):
     assert loaded.classes_.tolist() == ["blue", "green", "red"]
     assert loaded.summary_.method == "ape"
     assert sorted(path.name for path in out.iterdir()) == ["demo.adapter", "report.html"]
+
+
+def test_calip_is_given_spatial_tokens_and_the_others_are_not(photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(ENCODERS, "fake", "helpers:FakeTokenEncoder")
+    seen = []
+
+    def spy(self, rows):
+        seen.append(rows.ndim)
+        return ZeroShot.predict(self, rows)
+
+    monkeypatch.setattr(METHODS["calip"], "predict", spy)
+    plain = demo(photos, tmp_path / "a", methods=("zero-shot", "ape"), shots=(2,))
+    both = demo(photos, tmp_path / "b", methods=("zero-shot", "calip", "ape"), shots=(2,))
+    for method in ("zero-shot", "ape"):
+        assert both.row(method, 2)["mean"] == plain.row(method, 2)["mean"]
+    assert both.row("calip", 2)["n"] == 3
+    assert seen == [3, 3, 3]
 
 
 def test_a_second_run_encodes_nothing(photos, tmp_path):

@@ -116,6 +116,8 @@ def test_the_report_of_an_evaluation_stands_alone(photos, new, tmp_path, method)
     assert "red/wrong.png, predicted blue, truth red" in page
     assert page.count("data:image/jpeg;base64,") >= 8
     assert f"explain '{tmp_path}/my best.adapter' IMAGE" in text
+    trained = method in ("clip-adapter", "tip-adapter-f", "ape-t")
+    assert ("accuracy on the labelled images while they were learnt" in text) == trained
 
 
 def test_the_report_counts_only_images_that_were_not_fitted_on(photos, new, tmp_path):

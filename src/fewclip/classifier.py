@@ -23,14 +23,13 @@ from fewclip.data import (
 from fewclip.data.sources import (
     Images,
     LabelledSources,
-    NamedSource,
     Source,
     labelled_sources,
     named_sources,
 )
 from fewclip.encoders import ENCODERS, load_encoder
-from fewclip.encoders.base import Encoder
-from fewclip.encoders.features import EncodedImages, encode_prompts, encode_sources
+from fewclip.encoders.base import Encoder, TokenEncoder
+from fewclip.encoders.features import EncodedImages, encode_prompts, encode_sources, require_readable
 from fewclip.errors import DataError, EncoderError, ParameterError
 from fewclip.evaluation import Evaluation
 from fewclip.evaluation.metrics import check_labels
@@ -39,6 +38,7 @@ from fewclip.methods import METHODS, FewShotMethod
 from fewclip.predictions import Prediction
 
 _CHUNK = 1024  # images classified at once: bounds the memory of a bulk prediction
+_TOKEN_CHUNK = 128  # and with spatial tokens, about a hundred vectors an image
 
 
 class FewShotClassifier:
@@ -139,7 +139,7 @@ class FewShotClassifier:
         _check_two_classes(data)
         _check_rows(data, skip_unreadable)
         encoder = load_encoder(self.encoder)
-        encoded = self._encode(data.sources, encoder, views=self.views)
+        encoded = self._encode(data.sources, encoder, method, views=self.views)
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
         _warn_of_twins(data, encoded)
         sentences = build_prompts(
@@ -150,7 +150,7 @@ class FewShotClassifier:
             classes=np.array(data.classes),
             logit_scale=encoder.logit_scale,
         )
-        extra = {} if val is None else self._validation(val, encoder, skip_unreadable)
+        extra = {} if val is None else self._validation(val, encoder, method, skip_unreadable)
         y = np.array(data.labels)[encoded.images]
         method.fit(encoded.features, y, groups=encoded.images, **extra)
         prompts = dict(zip(data.classes, sentences, strict=True))
@@ -174,17 +174,20 @@ class FewShotClassifier:
             fix="`fewclip list` describes them.",
         )
 
-    def _validation(self, val: str | Path, encoder: Encoder, skip_unreadable: bool) -> dict[str, np.ndarray]:
+    def _validation(
+        self, val: str | Path, encoder: Encoder, method: FewShotMethod, skip_unreadable: bool
+    ) -> dict[str, np.ndarray]:
         data = labelled_sources(val, None, prefer="val")
         _check_rows(data, skip_unreadable)
-        encoded = self._encode(data.sources, encoder)
+        encoded = self._encode(data.sources, encoder, method)
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
         return {"X_val": encoded.features, "y_val": np.array(data.labels)[encoded.images]}
 
     def _encode(
         self,
         sources: Sequence[Source],
-        encoder: Encoder | None = None,
+        encoder: Encoder,
+        method: FewShotMethod,
         *,
         views: int = 1,
         progress: tqdm | None = None,
@@ -193,13 +196,29 @@ class FewShotClassifier:
             self.store = FeatureStore()
         return encode_sources(
             sources,
-            encoder or self.encoder_,
+            encoder,
             store=self.store,
             views=views,
             random_state=self.random_state or 0,
             batch_size=self.batch_size,
+            tokens=_with_tokens(method, encoder),
             progress=self.progress if progress is None else progress,
         )
+
+    def _classified(self, sources: Sequence[Source], task: str) -> Iterator[tuple[EncodedImages, np.ndarray]]:
+        """Some images at a time: what the encoder made of them, and the probabilities of each row."""
+        step = _TOKEN_CHUNK if _with_tokens(self.method_, self.encoder_) else _CHUNK
+        with tqdm(total=len(sources), desc=task, unit="image", disable=not self.progress, delay=0.5) as bar:
+            for start in range(0, len(sources), step):
+                part = sources[start : start + step]
+                encoded = self._encode(part, self.encoder_, self.method_, progress=bar)
+                rows = len(encoded.features)
+                probabilities = (
+                    self.method_.predict_proba(encoded.features)
+                    if rows
+                    else np.empty((0, len(self.classes_)))
+                )
+                yield encoded, probabilities
 
     # ---- predict ----
 
@@ -218,14 +237,15 @@ class FewShotClassifier:
         Raises:
             ImageError: An image cannot be read.
         """
-        method = self._fitted().method
-        found = named_sources(images)
-        encoded = self._encode([image.source for image in found])
-        for error in encoded.errors.values():
-            raise error
-        if not found:
-            return np.empty((0, len(self.classes_)))
-        return method.predict_proba(encoded.features)
+        self._fitted()
+        rows = [np.empty((0, len(self.classes_)))]
+        for encoded, probabilities in self._classified(
+            [im.source for im in named_sources(images)], "predict"
+        ):
+            for error in encoded.errors.values():
+                raise error
+            rows.append(probabilities)
+        return np.concatenate(rows)
 
     def classify(self, images: Images, *, top: int | None = None) -> Iterator[Prediction]:
         """One row for every image, in order; one that cannot be read has an error instead of classes.
@@ -242,25 +262,19 @@ class FewShotClassifier:
                 "top", expected="at least 1", got=repr(top), fix="Leave it out for all classes."
             )
         found = named_sources(images)
-        with tqdm(
-            total=len(found), desc="predict", unit="image", disable=not self.progress, delay=0.5
-        ) as bar:
-            for start in range(0, len(found), _CHUNK):
-                yield from self._classify_chunk(found[start : start + _CHUNK], top, bar)
+        images_left = iter(found)
+        for encoded, probabilities in self._classified([image.source for image in found], "predict"):
+            rows = iter(probabilities)
+            for i, image in zip(range(len(encoded.keys)), images_left, strict=False):
+                if i in encoded.errors:
+                    yield Prediction(image.name, error=encoded.errors[i])
+                else:
+                    yield self._prediction(image.name, next(rows), top)
 
-    def _classify_chunk(
-        self, found: Sequence[NamedSource], top: int | None, bar: tqdm
-    ) -> Iterator[Prediction]:
-        encoded = self._encode([image.source for image in found], progress=bar)
-        rows = iter(self.method_.predict_proba(encoded.features) if len(encoded.features) else ())
-        for i, image in enumerate(found):
-            if i in encoded.errors:
-                yield Prediction(image.name, error=encoded.errors[i])
-                continue
-            probabilities = next(rows)
-            order = np.argsort(-probabilities, kind="stable")[:top]
-            labels = tuple(str(label) for label in self.classes_[order])
-            yield Prediction(image.name, labels, tuple(probabilities[order].tolist()))
+    def _prediction(self, name: str, probabilities: np.ndarray, top: int | None) -> Prediction:
+        order = np.argsort(-probabilities, kind="stable")[:top]
+        labels = tuple(str(label) for label in self.classes_[order])
+        return Prediction(name, labels, tuple(probabilities[order].tolist()))
 
     def evaluate(
         self, images: Images, labels: Sequence[str] | None = None, *, skip_unreadable: bool = False
@@ -280,28 +294,34 @@ class FewShotClassifier:
         data = labelled_sources(images, labels, prefer="test")
         _check_rows(data, skip_unreadable)
         check_labels("labels", np.array(data.labels), self.classes_)  # before, not after, hours of encoding
-        encoded = self._encode(data.sources)
-        encoded.require(data.origin, skip_unreadable=skip_unreadable)
-        rows = [r for r, i in enumerate(encoded.images) if encoded.keys[i] not in seen]
-        if not rows:
+        keys: list[str] = []
+        images_read, rows, errors = [], [], {}
+        for encoded, probabilities in self._classified(data.sources, "evaluate"):
+            images_read.append(encoded.images + len(keys))
+            rows.append(probabilities)
+            errors |= {i + len(keys): error for i, error in encoded.errors.items()}
+            keys += encoded.keys
+        require_readable(errors, len(keys), data.origin, skip_unreadable=skip_unreadable)
+        read, probabilities = np.concatenate(images_read), np.concatenate(rows)
+        unseen = np.array([keys[i] not in seen for i in read])
+        if not unseen.any():
             raise DataError(
                 data.origin,
                 expected="images that the classifier was not fitted on",
-                got=f"{len(encoded.images)} that it was fitted on",
+                got=f"{len(read)} that it was fitted on",
                 fix="Measure on other images; fit already printed a leave-one-out estimate for these.",
             )
-        if len(rows) < len(encoded.images):
+        if not unseen.all():
             warnings.warn(
-                f"{len(encoded.images) - len(rows)} of {len(encoded.images)} images were used to fit the "
-                f"classifier and are left out; measured on the other {len(rows)}.",
+                f"{(~unseen).sum()} of {len(read)} images were used to fit the "
+                f"classifier and are left out; measured on the other {unseen.sum()}.",
                 stacklevel=2,
             )
-        kept = encoded.images[rows]
         return Evaluation.from_predictions(
-            np.array(data.labels)[kept],
-            self.method_.predict_proba(encoded.features[rows]),
+            np.array(data.labels)[read[unseen]],
+            probabilities[unseen],
             self.classes_,
-            names=[data.names[i] for i in kept],
+            names=[data.names[i] for i in read[unseen]],
         )
 
     def explain(self, image: Source, *, neighbours: int = 5) -> Explanation:
@@ -313,7 +333,7 @@ class FewShotClassifier:
         """
         adapter = self._fitted()
         found = named_sources([image])[0]
-        encoded = self._encode([found.source])
+        encoded = self._encode([found.source], self.encoder_, adapter.method)
         for error in encoded.errors.values():
             raise error
         return explain(
@@ -373,6 +393,10 @@ class FewShotClassifier:
         if not hasattr(self, "adapter_"):
             raise NotFittedError("This FewShotClassifier is not fitted yet: call fit, or from_pretrained.")
         return self.adapter_
+
+
+def _with_tokens(method: FewShotMethod, encoder: Encoder) -> bool:
+    return method.uses_tokens and isinstance(encoder, TokenEncoder)
 
 
 def _check_two_classes(data: LabelledSources) -> None:

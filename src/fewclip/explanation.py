@@ -145,14 +145,15 @@ def explain(
 
     Args:
         method: A fitted method.
-        feature: The image's feature, (1, d).
+        feature: The image's feature, (1, d), or with spatial tokens, (1, 1 + L, d).
         support: The labelled images in the order of the method's keys.
         name: What to call the image.
         neighbours: How many labelled images to name.
     """
     text, image, contributions = (rows[0] for rows in method.evidence(feature))
     logits, probabilities = text + image, method.predict_proba(feature)[0]
-    unit = torch.nn.functional.normalize(torch.as_tensor(feature[0]), dim=0)
+    plain = feature.reshape(-1, feature.shape[-1])[0]
+    unit = torch.nn.functional.normalize(torch.as_tensor(plain), dim=0)
     cosines = (method.support_features_.cpu() @ unit).numpy()
     nearest = np.lexsort((-cosines, -contributions))[:neighbours]
     labels = method.classes_.tolist()

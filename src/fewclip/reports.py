@@ -88,6 +88,7 @@ def write_classifier_report(
         facts=facts,
         comparison=comparison,
         evaluation=evaluation,
+        history=getattr(classifier.method_, "history_", ()),
         examples=make_examples(classifier, shown.sources, shown.labels, shown.names),
         notes=notes,
         next_commands=next_commands,

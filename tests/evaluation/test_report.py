@@ -15,6 +15,7 @@ from PIL import Image
 
 from fewclip.errors import DataError, ImageError, MissingExtraError
 from fewclip.evaluation import Cell, Comparison, Evaluation, Example, Neighbour, write_report
+from fewclip.evaluation.plot import history_plot
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 NASTY = "<b>x</b>"
@@ -124,6 +125,26 @@ def test_headings_descriptions_and_ids(tmp_path):
     assert len(ids) == len(set(ids))
     used = {a["xlink:href"][1:] for _, a in page.tags if "xlink:href" in a}
     assert used <= set(ids)
+
+
+def test_a_training_is_plotted_and_described(tmp_path):
+    history = [
+        {"epoch": k, "loss": 2 / k, "accuracy": 1 - 0.5 / k, "held_out_loss": 3 / k} for k in (1, 2, 4)
+    ]
+    page = Page(write(tmp_path, comparison=None, history=history))
+    plots = [svg for svg in page.all("svg") if svg.get("role") == "img"]
+    assert len(plots) == 2
+    words = "3 epochs: loss 2 to 0.5, accuracy on the labelled images while they were learnt 50.0% to 87.5%"
+    assert plots[0]["aria-label"] == f"{words}; loss on images held out 3 to 0.75."
+    assert "accuracy on the labelled images" in page.text
+    assert "held out" not in history_plot([{"epoch": 1, "loss": 1.0, "accuracy": 0.5}])
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_without_a_training_there_is_no_plot_of_it(tmp_path):
+    assert "Training" not in Page(write(tmp_path)).text
+    assert history_plot([]) == ""
 
 
 def test_everything_handed_over_is_on_the_page(tmp_path):

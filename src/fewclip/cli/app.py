@@ -217,8 +217,9 @@ def demo(
         str, typer.Option("--shots", help="Images a class, separated by commas.")
     ] = "1,2,4,8,16",
     methods: Annotated[
-        str, typer.Option("--methods", help="Methods, separated by commas.")
-    ] = "zero-shot,tip-adapter,ape",
+        Optional[str],  # noqa: UP045
+        typer.Option("--methods", help="Methods, separated by commas; default: all but calip."),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     batch_size: BatchSize = 64,
@@ -229,7 +230,7 @@ def demo(
     """Compare methods and shots on real images, write a report, and keep an adapter."""
     from rich.console import Console
 
-    from fewclip.demo import run_demo
+    from fewclip.demo import DEFAULT_METHODS, run_demo
 
     def show(comparison: Comparison) -> None:
         if as_json:
@@ -238,9 +239,9 @@ def demo(
             Console(highlight=False).print(comparison.to_rich())
 
     run_demo(
-        images, output, encoder=encoder, methods=_names(methods), shots=_numbers(shots), seed=seed,
-        device=device, batch_size=batch_size, skip_unreadable=skip_unreadable, progress=not quiet,
-        program=_program(), show=show,
+        images, output, encoder=encoder, methods=_names(methods) if methods else DEFAULT_METHODS,
+        shots=_numbers(shots), seed=seed, device=device, batch_size=batch_size,
+        skip_unreadable=skip_unreadable, progress=not quiet, program=_program(), show=show,
     )  # fmt: skip
 
 

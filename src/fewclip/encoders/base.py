@@ -40,3 +40,19 @@ class Encoder(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit-norm float32 features, (n, d), of sentences."""
         ...
+
+
+@runtime_checkable
+class TokenEncoder(Encoder, Protocol):
+    """An encoder that also says what it sees where; optional, used by CALIP."""
+
+    def encode_image_tokens(self, images: Sequence[Image.Image | str | Path]) -> np.ndarray:
+        """Unit-norm float32 features, (n, 1 + L, d), of PIL images or paths.
+
+        Row 0 of an image is its feature, as ``encode_images`` gives it; then L spatial tokens in the same
+        space, row by row from the upper left.
+
+        Raises:
+            ImageError: An image cannot be decoded; the error names it.
+        """
+        ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fewclip.data import FeatureStore, LabelledSources, image_key, load_image, random_view, view_seed
-from fewclip.encoders.base import Encoder
+from fewclip.encoders.base import Encoder, TokenEncoder
 from fewclip.errors import DataError, EncoderError, ImageError, ParameterError
 
 Source = Image.Image | str | Path
@@ -26,7 +26,8 @@ class EncodedImages:
     """Features of many images.
 
     Attributes:
-        features: Unit-norm float32 rows, (r, d): the readable images in order, their views together.
+        features: Unit-norm float32 rows, (r, d), with spatial tokens (r, 1 + L, d): the readable images in
+            order, their views together.
         images: Which source each row belongs to, (r,).
         keys: sha256 of each source, "" where it could not be read.
         errors: What is wrong with each source that has no row.
@@ -46,18 +47,25 @@ class EncodedImages:
             origin: Where the images come from.
             skip_unreadable: Whether errors are let through.
         """
-        if self.errors and not skip_unreadable:
-            first = next(iter(self.errors.values()))
-            count = f"{len(self.errors)} of {len(self.keys)} images cannot be read"
-            fix = f"{first.fix} {count}; to leave them out: skip_unreadable=True (--skip-unreadable)."
-            raise ImageError(first.item, expected=first.expected, got=first.got, fix=fix) from first
-        if not len(self.features):
-            raise DataError(
-                origin,
-                expected="at least one readable image",
-                got=f"{len(self.errors)} that cannot be read",
-                fix="Check the files.",
-            )
+        require_readable(self.errors, len(self.keys), origin, skip_unreadable=skip_unreadable)
+
+
+def require_readable(
+    errors: Mapping[int, ImageError], n_images: int, origin: str, *, skip_unreadable: bool
+) -> None:
+    """Raises the first of ``errors`` unless they may be left out, and then if none of the images is left."""
+    if errors and not skip_unreadable:
+        first = next(iter(errors.values()))
+        count = f"{len(errors)} of {n_images} images cannot be read"
+        fix = f"{first.fix} {count}; to leave them out: skip_unreadable=True (--skip-unreadable)."
+        raise ImageError(first.item, expected=first.expected, got=first.got, fix=fix) from first
+    if len(errors) == n_images:
+        raise DataError(
+            origin,
+            expected="at least one readable image",
+            got=f"{len(errors)} that cannot be read",
+            fix="Check the files.",
+        )
 
 
 def encode_sources(
@@ -68,6 +76,7 @@ def encode_sources(
     views: int = 1,
     random_state: int = 0,
     batch_size: int = BATCH,
+    tokens: bool = False,
     progress: bool | tqdm = True,
 ) -> EncodedImages:
     """Features of paths or PIL images; an image that cannot be read becomes an error of its own.
@@ -79,6 +88,7 @@ def encode_sources(
         views: 1: the image as it is. V > 1: V random views (crop of 50–100 % of the area, flip).
         random_state: Seed of the views; with it, a view depends on the image alone.
         batch_size: Images handed to the encoder at once.
+        tokens: Spatial tokens as well, of an encoder that has them; too large to be kept in the store.
         progress: Show a bar on stderr; or a bar of the caller's, which is advanced.
     """
     if views < 1:
@@ -101,10 +111,13 @@ def encode_sources(
                     errors[i] = key
                 keys.append("" if isinstance(key, ImageError) else key)
             wanted = [i for i in range(start, start + len(part)) if i not in errors]
-            known = _from_store(store, encoder, [keys[i] for i in wanted], views, random_state)
-            missing = [i for i in wanted if keys[i] not in known]
-            fresh, failed = _encode(encoder, {i: sources[i] for i in missing}, keys, views, random_state)
-            _to_store(store, encoder, {keys[i]: fresh[i] for i in fresh}, views, random_state)
+            known = (
+                {} if tokens else _from_store(store, encoder, [keys[i] for i in wanted], views, random_state)
+            )
+            missing = {i: sources[i] for i in wanted if keys[i] not in known}
+            fresh, failed = _encode(encoder, missing, keys, views, random_state, tokens)
+            if not tokens:
+                _to_store(store, encoder, {keys[i]: fresh[i] for i in fresh}, views, random_state)
             errors |= failed
             rows |= {i: known[keys[i]] for i in wanted if keys[i] in known} | fresh
             n_encoded += len(fresh)
@@ -171,35 +184,58 @@ def _to_store(
 
 
 def _encode(
-    encoder: Encoder, sources: dict[int, Source], keys: list[str], views: int, random_state: int
+    encoder: Encoder,
+    sources: dict[int, Source],
+    keys: list[str],
+    views: int,
+    random_state: int,
+    tokens: bool,
 ) -> tuple[dict[int, np.ndarray], dict[int, ImageError]]:
-    """Features (views, d) by source, and the errors of those that do not decode."""
+    """Features (views, d) or (views, 1 + L, d) by source, and the errors of those that do not decode."""
     if not sources:
         return {}, {}
+
+    def encoded(some: dict[int, Source]) -> dict[int, np.ndarray]:
+        images = list(some.values()) if views == 1 else list(_views(some, keys, views, random_state))
+        features = _checked(encoder, images, tokens)
+        return dict(zip(some, features.reshape(len(some), views, *features.shape[1:]), strict=True))
+
     try:
-        return _encode_views(encoder, sources, keys, views, random_state), {}
+        return encoded(sources), {}
     except ImageError:
         # At least one does not decode. Find out which, and encode the others.
         errors = {i: error for i, source in sources.items() if (error := _decode_error(source))}
         if not errors:
             raise
         good = {i: source for i, source in sources.items() if i not in errors}
-        return (_encode_views(encoder, good, keys, views, random_state) if good else {}), errors
+        return (encoded(good) if good else {}), errors
 
 
-def _encode_views(
-    encoder: Encoder, sources: dict[int, Source], keys: list[str], views: int, random_state: int
-) -> dict[int, np.ndarray]:
-    images = list(sources.values()) if views == 1 else list(_views(sources, keys, views, random_state))
-    features = np.asarray(encoder.encode_images(images), dtype=np.float32)
-    if features.shape != (len(images), encoder.dim):
+def _checked(encoder: Encoder, images: Sequence[Source], tokens: bool) -> np.ndarray:
+    """What the encoder gives for these images, of the shape that it promises."""
+    if tokens:
+        if not isinstance(encoder, TokenEncoder):
+            raise EncoderError(
+                f"encoder {encoder.name!r}",
+                expected="one that gives spatial tokens, with encode_image_tokens",
+                got="one without",
+                fix="Use pocket, or leave the tokens out.",
+            )
+        name, shape = "encode_image_tokens", f"({len(images)}, 1 + L, {encoder.dim})"
+        features = np.asarray(encoder.encode_image_tokens(images), dtype=np.float32)
+        good = features.ndim == 3 and features.shape[1] > 1
+    else:
+        name, shape = "encode_images", f"({len(images)}, {encoder.dim})"
+        features = np.asarray(encoder.encode_images(images), dtype=np.float32)
+        good = features.ndim == 2
+    if not good or (len(features), features.shape[-1]) != (len(images), encoder.dim):
         raise EncoderError(
             f"encoder {encoder.name!r}",
-            expected=f"features of shape ({len(images)}, {encoder.dim})",
+            expected=f"features of shape {shape}",
             got=f"{features.shape}",
-            fix="This is a fault of the encoder: its encode_images must give one row an image.",
+            fix=f"This is a fault of the encoder: its {name} must give this for {len(images)} images.",
         )
-    return dict(zip(sources, features.reshape(len(sources), views, -1), strict=True))
+    return features
 
 
 def _views(

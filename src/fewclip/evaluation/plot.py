@@ -1,4 +1,4 @@
-"""Accuracy against shots as inline SVG, coloured by the style sheet of the page it stands in."""
+"""Plots as inline SVG, coloured by the style sheet of the page they stand in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import html
 import io
 import math
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fewclip.errors import MissingExtraError
@@ -39,14 +41,7 @@ def accuracy_plot(comparison: Comparison, *, width: float = 10.8, height: float 
     curves = _curves(comparison)
     if not curves:
         return ""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib") from error
-    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "fewclip", "font.size": 10.5}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width, height))
+    with _figure(width, height) as figure:
         axes = figure.add_axes((0.55 / width, 0.55 / height, 1 - 1.75 / width, 1 - 0.75 / height))
         ends = [_draw_curve(axes, *curve, k, len(curves)) for k, curve in enumerate(curves.items())]
         flat = comparison.row(ZERO_SHOT, 0)
@@ -55,9 +50,56 @@ def accuracy_plot(comparison: Comparison, *, width: float = 10.8, height: float 
             ends.append((100 * flat["mean"], ZERO_SHOT, _FLAT))
         _dress(axes, comparison.shots)
         _label_ends(axes, ends, points=72 * (height - 0.75))
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return _as_inline(stream.getvalue(), describe(comparison), prefix=f"plot-{10 * width:.0f}-")
+        svg = _svg(figure)
+    return _as_inline(svg, describe(comparison), prefix=f"plot-{10 * width:.0f}-")
+
+
+def history_plot(history: Sequence[Mapping[str, float]], *, width: float = 10.8, height: float = 2.8) -> str:
+    """Loss and accuracy of a training over its epochs, side by side; the held-out loss dotted.
+
+    Args:
+        history: ``history_`` of a trained method; an empty one gives nothing to draw.
+        width: Inches at 72 points; the page scales it.
+        height: Inches.
+
+    Returns:
+        An ``<svg>`` element, or an empty string.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    if not history:
+        return ""
+    epochs = [entry["epoch"] for entry in history]
+    with _figure(width, height) as figure:
+        figure.subplots_adjust(
+            left=0.6 / width, right=1 - 0.15 / width, bottom=0.6 / height, top=1 - 0.35 / height, wspace=0.25
+        )
+        loss, accuracy = figure.subplots(1, 2)
+        loss.plot(epochs, [entry["loss"] for entry in history], color=_SERIES[0], linewidth=2)
+        if "held_out_loss" in history[0]:
+            held_out = [entry["held_out_loss"] for entry in history]
+            loss.plot(epochs, held_out, color=_SERIES[1], linewidth=2, linestyle=":")
+        accuracy.plot(epochs, [100 * entry["accuracy"] for entry in history], color=_SERIES[0], linewidth=2)
+        accuracy.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+        for axes, title in ((loss, "loss"), (accuracy, "accuracy on the labelled images")):
+            axes.set_title(title, color=_INK, loc="left", fontsize=10.5)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            _plain(axes, "epoch")
+        svg = _svg(figure)
+    return _as_inline(svg, describe_history(history), prefix=f"history-{10 * width:.0f}-")
+
+
+def describe_history(history: Sequence[Mapping[str, float]]) -> str:
+    """The training in words."""
+    first, last = history[0], history[-1]
+    text = (
+        f"{len(history)} epochs: loss {first['loss']:.3g} to {last['loss']:.3g}, accuracy on the labelled "
+        f"images while they were learnt {first['accuracy']:.1%} to {last['accuracy']:.1%}"
+    )
+    if "held_out_loss" in last:
+        text += f"; loss on images held out {first['held_out_loss']:.3g} to {last['held_out_loss']:.3g}"
+    return text + "."
 
 
 def describe(comparison: Comparison) -> str:
@@ -77,6 +119,24 @@ def missing_extra(package: str) -> MissingExtraError:
     return MissingExtraError(
         package, expected="it for the report", got="no such package", fix='Run: pip install "fewclip[plots]"'
     )
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Any]:
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_extra("matplotlib") from error
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "fewclip", "font.size": 10.5}
+    with matplotlib.rc_context(style):
+        yield Figure(figsize=(width, height))
+
+
+def _svg(figure: Any) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return stream.getvalue()
 
 
 def _curves(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
@@ -115,12 +175,17 @@ def _dress(axes: Any, shots: tuple[int, ...]) -> None:
     axes.set_xticks([math.log2(k) for k in shots], labels=[str(k) for k in shots])
     axes.set_xlim(math.log2(shots[0]) - 0.25, math.log2(shots[-1]) + 0.25)
     axes.margins(y=0.08)
-    axes.set_xlabel("shots (labelled images per class)", color=_INK, labelpad=8)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
     axes.yaxis.get_major_locator().set_params(nbins=6)
     low, high = axes.get_ylim()  # there is room above 100 % for a marker, but no such accuracy
     axes.set_yticks([tick for tick in axes.get_yticks() if max(low, 0) <= tick <= min(high, 100)])
     axes.set_ylim(low, high)
+    _plain(axes, "shots (labelled images per class)")
+
+
+def _plain(axes: Any, xlabel: str) -> None:
+    """Few lines, in the colours of the page."""
+    axes.set_xlabel(xlabel, color=_INK, labelpad=8)
     axes.tick_params(length=0, pad=6, colors=_INK)
     axes.grid(axis="y", color=_GRID, linewidth=1)
     axes.set_axisbelow(True)

@@ -16,7 +16,7 @@ from fewclip.errors import FewclipError, LabelError, ParameterError
 from fewclip.evaluation._text import count
 from fewclip.evaluation.comparison import ZERO_SHOT, Cell, Comparison
 from fewclip.evaluation.metrics import balanced_accuracy, check_labels
-from fewclip.methods import METHODS
+from fewclip.methods import METHODS, FewShotMethod
 
 Draw = Callable[..., np.ndarray]
 
@@ -28,9 +28,10 @@ class Data:
     """A labelled data set as features of one encoder.
 
     Attributes:
-        features: Features that the shots are drawn from, (n, d).
+        features: Features that the shots are drawn from, (n, d); with spatial tokens, (n, 1 + L, d), which
+            methods that do not use them are not given.
         labels: Their labels, (n,).
-        test_features: Features of the test images, (t, d).
+        test_features: Features of the test images, of the same kind.
         test_labels: Their labels, (t,).
         text_features: One array a class, (p, d) for p prompts or (d,), in the order of ``classes``.
         classes: Sorted labels, (c,).
@@ -143,12 +144,12 @@ def _cell(data: Data, name: str, shots: int, seed: int, support: np.ndarray, opt
             data.text_features, classes=data.classes, logit_scale=data.logit_scale, **options
         )
         method.fit(
-            data.features[support],
+            _features_for(method, data.features[support]),
             data.labels[support],
-            X_val=data.validation_features,
+            X_val=_features_for(method, data.validation_features),
             y_val=data.validation_labels,
         )
-        predictions = method.predict(data.test_features)
+        predictions = method.predict(_features_for(method, data.test_features))
     except FewclipError as error:
         seconds = time.perf_counter() - start
         return Cell(name, shots, seed, None, None, n_support, 0, seconds, {}, str(error))
@@ -164,6 +165,11 @@ def _cell(data: Data, name: str, shots: int, seed: int, support: np.ndarray, opt
         settings={key: float(value) for key, value in method.selection_.settings.items()},
         error=None,
     )
+
+
+def _features_for(method: FewShotMethod, features: Any) -> Any:
+    """Without the spatial tokens, if there are any, for a method that does not use them."""
+    return features if features is None or method.uses_tokens or features.ndim == 2 else features[:, 0]
 
 
 def _check_length(item: str, found: int, expected: int) -> None:

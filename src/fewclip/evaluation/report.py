@@ -20,7 +20,7 @@ from fewclip.errors import DataError
 from fewclip.evaluation._text import percent
 from fewclip.evaluation.comparison import ZERO_SHOT, Comparison, accuracy_text, seconds_text
 from fewclip.evaluation.metrics import Evaluation
-from fewclip.evaluation.plot import accuracy_plot, missing_extra
+from fewclip.evaluation.plot import accuracy_plot, describe_history, history_plot, missing_extra
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -78,6 +78,7 @@ def write_report(
     facts: Mapping[str, str],
     comparison: Comparison | None = None,
     evaluation: Evaluation | None = None,
+    history: Sequence[Mapping[str, float]] = (),
     examples: Sequence[Example] = (),
     notes: Sequence[str] = (),
     next_commands: Sequence[str] = (),
@@ -91,6 +92,7 @@ def write_report(
         facts: What was measured on what: encoder, images, classes, …
         comparison: Methods over shots: a plot and a table.
         evaluation: One classifier: its accuracy, classes and confusions.
+        history: ``history_`` of a trained method: a plot of loss and accuracy.
         examples: Predictions with their pictures.
         notes: What a reader must know to judge the numbers.
         next_commands: Commands to go on with; ``#`` starts a comment.
@@ -111,6 +113,7 @@ def write_report(
         facts=dict(facts),
         comparison=None if comparison is None else _comparison_view(comparison),
         evaluation=None if evaluation is None else _evaluation_view(evaluation),
+        history=_history_view(history) if history else None,
         examples=[_example_view(example) for example in examples],
         notes=list(notes),
         next_lines=[line for command in next_commands for line in command.splitlines()],
@@ -190,6 +193,16 @@ def _evaluation_view(evaluation: Evaluation) -> dict[str, Any]:
         "open": rows[:n_open],
         "folded": rows[n_open:],
         "pairs": [(str(a), str(b), str(n)) for a, b, n in evaluation.most_confused(_OPEN_PAIRS)],
+    }
+
+
+def _history_view(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    return {
+        "wide": Markup(history_plot(history)),
+        "narrow": Markup(history_plot(history, width=5.4, height=2.8)),
+        "caption": describe_history(history),
     }
 
 
