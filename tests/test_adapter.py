@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, FakeEncoder, draw_folder, draw_list
+from helpers import ROOT, FakeEncoder, draw_folder, draw_list, drawing
 from safetensors.numpy import load_file, save
 
 from fewclip import FewShotClassifier
@@ -22,6 +22,8 @@ from fewclip.methods import APE, METHODS
 from fewclip.persistence import read_adapter
 
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread")
+
+GOLDEN = Path(__file__).with_name("golden")
 
 
 def fit(images, labels=None, method="ape", encoder=None, **options) -> FewShotClassifier:
@@ -548,3 +550,27 @@ def test_an_encoder_object_has_to_be_passed_again(saved):
 def test_reading_an_adapter_needs_no_encoder(saved):
     assert Adapter.load(saved).encoder_name == "fake"
     assert read_adapter(saved).tensors["text_features_"].shape == (3, FakeEncoder.dim)
+
+
+# ---- adapters that users keep ----
+
+
+def test_every_method_has_a_golden_adapter():
+    assert {path.stem for path in GOLDEN.glob("*.adapter")} == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_golden_adapters_load_for_ever_and_predict_what_they_did(name):
+    loaded = FewShotClassifier.from_pretrained(
+        GOLDEN / f"{name}.adapter", encoder=FakeEncoder(), progress=False
+    )
+    assert loaded.summary_.method == name
+    queries = np.load(GOLDEN / "queries.npy", allow_pickle=False)
+    logits = loaded.method_.predict_logits(queries if loaded.method_.uses_tokens else queries[:, 0])
+    np.testing.assert_allclose(
+        logits, np.load(GOLDEN / f"{name}.npy", allow_pickle=False), rtol=1e-5, atol=1e-4
+    )
+    assert len(loaded.adapter_.support) == 12
+    assert {image.label for image in loaded.adapter_.support} == {"blue", "green", "red"}
+    assert str(loaded.summary_)
+    assert loaded.explain(drawing("red", 60)).label in ("blue", "green", "red")

@@ -91,6 +91,8 @@ class APET(TrainedCacheMethod):
     def _check_settings(self) -> None:
         super()._check_settings()
         check_criterion_weights(self)
+
+    def _prepare(self) -> None:
         self.residual_channels_ = refine_channels(
             self.text_features_, channel_counts(self, (0.8,))[0], weights=self.criterion_weights
         )

@@ -38,11 +38,15 @@ class TrainedCacheMethod(CacheMethod):
     def _adopt(self, head: Any, support: Support) -> None:
         """Takes the trained parameters over into ``keys_``, ``key_weights_``, …"""
 
+    def _prepare(self) -> None:
+        """Whatever the heads need that stays as it is while they learn."""
+
     def _plan(self) -> Plan:
         return check_plan(self)
 
     def _fit(self, support: Support, validation: Rows | None) -> SelectionResult:
         self._check_settings()
+        self._prepare()
         plan = self._plan()
         self.class_factors_, self.present_ = self._class_factors(support), support.shots > 0
         self.channels_ = None
