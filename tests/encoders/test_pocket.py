@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from sklearn.base import clone
 
-from fewclip.encoders import ENCODERS, Encoder, load_encoder
+from fewclip.encoders import ENCODERS, Encoder, TokenEncoder, load_encoder
 from fewclip.encoders.pocket import PocketEncoder
 from fewclip.errors import EncoderError, ImageError, InputError, MissingExtraError, ParameterError
 
@@ -69,6 +69,7 @@ def change_config(folder: Path, section: str, key: str, value: object) -> None:
 
 def test_it_fulfils_the_protocol(encoder):
     assert isinstance(encoder, Encoder)
+    assert isinstance(encoder, TokenEncoder)
     assert (encoder.name, encoder.dim, encoder.logit_scale) == ("pocket", 1280, 20.0)
     assert load_encoder("pocket").fingerprint == encoder.fingerprint
 
@@ -86,10 +87,59 @@ def test_an_empty_list_gives_no_rows(encoder):
         assert features.dtype == np.float32
 
 
+def test_tokens_follow_the_feature_of_the_image(encoder, images):
+    tokens = encoder.encode_image_tokens(images)
+    assert tokens.shape == (5, 1 + encoder.n_tokens, encoder.dim) == (5, 82, 1280)
+    assert tokens.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(tokens, axis=2), 1, atol=1e-5)
+    np.testing.assert_array_equal(tokens[:, 0], encoder.encode_images(images))
+    empty = encoder.encode_image_tokens([])
+    assert empty.shape == (0, 82, 1280)
+    assert empty.dtype == np.float32
+
+
+def test_features_are_the_mean_of_the_tokens(encoder, images):
+    session = encoder._open("image", encoder._open_image_tower)
+    inputs = np.stack([encoder.preprocess(image) for image in images])
+    features, tokens = session.run(["features", "tokens"], {"images": inputs})
+    np.testing.assert_allclose(tokens.mean(axis=1), features, atol=1e-5)
+    np.testing.assert_array_equal(session.run(["features"], {"images": inputs})[0], features)
+    unit = [rows / np.linalg.norm(rows, axis=-1, keepdims=True) for rows in (features[:, None], tokens)]
+    np.testing.assert_allclose(encoder.encode_image_tokens(images), np.hstack(unit), atol=1e-5)
+
+
+def texture(kind: str) -> np.ndarray:
+    """Pixels (300, 300, 3), the same everywhere: coloured noise, or a fine grey chequerboard."""
+    if kind == "noise":
+        return np.random.default_rng(1).integers(0, 256, size=(300, 300, 3), dtype=np.uint8)
+    rows, columns = np.indices((300, 300)) // 12
+    return np.repeat(((rows + columns) % 2 * 200)[:, :, None], 3, axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("place", ["left", "right", "upper", "lower"])
+def test_tokens_are_in_row_major_order(encoder, place):
+    noise, chequers = texture("noise"), texture("chequers")
+    mixed = chequers.copy()
+    half = slice(0, 150) if place in ("left", "upper") else slice(150, 300)
+    where = np.s_[:, half] if place in ("left", "right") else np.s_[half]
+    mixed[where] = noise[where]
+    rows = encoder.encode_image_tokens([Image.fromarray(pixels) for pixels in (mixed, noise, chequers)])
+    mixed_map, noise_map, chequers_map = rows[:, 1:].reshape(3, 9, 9, 1280)
+    nearer_noise = (mixed_map * noise_map).sum(-1) > (mixed_map * chequers_map).sum(-1)  # (9, 9)
+    # A third of the map each: positions beside the seam see both textures.
+    outer = {"left": np.s_[:, :3], "right": np.s_[:, 6:], "upper": np.s_[:3], "lower": np.s_[6:]}
+    opposite = {"left": "right", "right": "left", "upper": "lower", "lower": "upper"}
+    assert nearer_noise[outer[place]].all()
+    assert not nearer_noise[outer[opposite[place]]].any()
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_batch_size_and_threads_do_not_change_features(encoder, images, batch_size):
     other = PocketEncoder(threads=1, batch_size=batch_size)
     np.testing.assert_allclose(other.encode_images(images), encoder.encode_images(images), atol=1e-5)
+    tokens = other.encode_image_tokens(images)
+    np.testing.assert_allclose(tokens, encoder.encode_image_tokens(images), atol=1e-5)
+    np.testing.assert_array_equal(tokens[:, 0], other.encode_images(images))
     np.testing.assert_allclose(other.encode_texts(TEXTS), encoder.encode_texts(TEXTS), atol=1e-5)
 
 
@@ -150,14 +200,15 @@ def test_copies_and_pickles_carry_no_sessions(encoder, images):
         assert other.fingerprint == encoder.fingerprint
 
 
-def test_a_broken_image_is_named(encoder, images, tmp_path):
+@pytest.mark.parametrize("method", ["encode_images", "encode_image_tokens"])
+def test_a_broken_image_is_named(encoder, images, tmp_path, method):
     path = tmp_path / "broken.jpg"
     path.write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"broken\.jpg"):
-        encoder.encode_images([images[0], path])
+        getattr(encoder, method)([images[0], path])
 
 
-@pytest.mark.parametrize("method", ["encode_images", "encode_texts"])
+@pytest.mark.parametrize("method", ["encode_images", "encode_image_tokens", "encode_texts"])
 def test_one_item_instead_of_a_list_is_refused(encoder, method):
     with pytest.raises(InputError, match="Put it in a list"):
         getattr(encoder, method)("dog")

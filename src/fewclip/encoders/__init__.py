@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Final
 
-from fewclip.encoders.base import Encoder
+from fewclip.encoders.base import Encoder, TokenEncoder
 from fewclip.errors import EncoderError
 
 # name -> "module:class", imported when the encoder is asked for.
@@ -49,4 +49,4 @@ def load_encoder(name: str | Encoder) -> Encoder:
     )
 
 
-__all__ = ["ENCODERS", "Encoder", "load_encoder"]
+__all__ = ["ENCODERS", "Encoder", "TokenEncoder", "load_encoder"]

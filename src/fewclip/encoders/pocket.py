@@ -37,6 +37,7 @@ class PocketEncoder:
     Attributes:
         name: ``"pocket"``.
         dim: 1280 channels.
+        n_tokens: 81 spatial tokens, from a map of 9×9 positions.
         logit_scale: 20, about the factor that the image classifier's own logits have on these cosines.
 
     Raises:
@@ -52,6 +53,7 @@ class PocketEncoder:
         self.batch_size = _positive("batch_size", batch_size)
         self._config = _read_config(self._folder / "config.json")
         self.dim: int = self._config["dim"]
+        self.n_tokens: int = self._config["n_tokens"]
         self.logit_scale: float = self._config["logit_scale"]
         self._lock = threading.Lock()
         self._opened: dict[str, Any] = {}
@@ -82,13 +84,20 @@ class PocketEncoder:
             ImageError: An image cannot be decoded; the error names it.
             MissingExtraError: onnxruntime is not installed.
         """
-        if isinstance(images, str | Path | Image.Image):
-            raise _not_a_list("images", images)
-        if len(images) == 0:
-            return np.empty((0, self.dim), dtype=np.float32)
-        session = self._open("image", self._open_image_tower)
-        features = [session.run(None, {"images": batch})[0] for batch in self._input_batches(images)]
-        return _unit(np.concatenate(features))
+        return self._encode_images(images, n_tokens=0)[:, 0]
+
+    def encode_image_tokens(self, images: Sequence[Source]) -> np.ndarray:
+        """Unit-norm float32 features and spatial tokens, (n, 1 + 81, 1280), of PIL images or paths.
+
+        Row 0 of an image is what ``encode_images`` gives. The tokens that follow are the positions of the
+        final 9×9 map, row by row from the upper left; before they get unit norm, their mean is the feature.
+        One image takes 420 kB.
+
+        Raises:
+            ImageError: An image cannot be decoded; the error names it.
+            MissingExtraError: onnxruntime is not installed.
+        """
+        return self._encode_images(images, n_tokens=self.n_tokens)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit-norm float32 features, (n, 1280), of sentences: unit(k(t)·C).
@@ -122,6 +131,25 @@ class PocketEncoder:
 
     def __repr__(self) -> str:
         return f"PocketEncoder(threads={self.threads}, batch_size={self.batch_size})"
+
+    def _encode_images(self, images: Sequence[Source], *, n_tokens: int) -> np.ndarray:
+        """Unit-norm features and, unless ``n_tokens`` is 0, the spatial tokens, (n, 1 + n_tokens, 1280)."""
+        if isinstance(images, str | Path | Image.Image):
+            raise _not_a_list("images", images)
+        out = np.empty((len(images), 1 + n_tokens, self.dim), dtype=np.float32)
+        if len(images) == 0:
+            return out
+        session = self._open("image", self._open_image_tower)
+        names = ["features", "tokens"] if n_tokens else ["features"]
+        start = 0
+        for batch in self._input_batches(images):
+            rows = out[start : start + len(batch)]
+            features, *tokens = session.run(names, {"images": batch})
+            rows[:, 0] = _unit(features)
+            if tokens:
+                rows[:, 1:] = _unit(tokens[0])
+            start += len(batch)
+        return out
 
     def _input_batches(self, images: Sequence[Source]) -> Iterator[np.ndarray]:
         """Preprocessed batches, (b, 3, 260, 260); the next one is being decoded while the caller runs one."""
@@ -209,8 +237,8 @@ class PocketEncoder:
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of Euclidean norm 1, float32."""
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32, copy=False)
+    """Rows of Euclidean norm 1 along the last axis, float32."""
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32, copy=False)
 
 
 def _pad(token_ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
