@@ -47,7 +47,7 @@ class CALIP(ZeroShot):
         text_features: ArrayLike | Tensor | Sequence[Any] | None = None,
         *,
         beta2: float = 0.1,
-        beta3: float = 0.1,
+        beta3: float = 0.01,
         classes: ArrayLike | None = None,
         logit_scale: float = 100.0,
         selection: str = "auto",
