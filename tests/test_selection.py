@@ -9,10 +9,12 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from reference import naive
 from reference.tasks import make_task
 
 from fewclip.methods import APE, METHODS, TipAdapter, ZeroShot
+from fewclip.selection.likelihood import knows, weakest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS_UNDER_TEST = {name: METHODS[name] for name in ("tip-adapter", "ape")}
@@ -27,16 +29,26 @@ def naive_sums(Method, task, T, *, removed=False, X=None, y=None, rows=None, ima
     """Balanced leave-one-out sums of the support rows (own class removed: as if it had no image)."""
     X, y = (naive.unit(task.X), task.y) if X is None else (X, y)
     rows = X if rows is None else rows
-    images = range(len(X)) if images is None else images
-    weights = np.ones(len(X))
-    if Method is APE:
-        kept = naive.channels(T, 12, (0.7, 0.3), X, y)
+    images = list(range(len(X)) if images is None else images)
+
+    def sums(some, keys, queries, weights):
+        labels = [y[images[i]] for i in some]
+        if removed:
+            return naive.class_removed_sums(queries, labels, keys, y, len(T), 2.0, weights)
+        own = [images[i] for i in some]
+        left = naive.leave_one_out_sums(queries, own, keys, y, len(T), 2.0, weights, scale_alike=True)
+        return naive.balanced(left, y, len(T))
+
+    if Method is not APE:
+        return sums(range(len(rows)), X, rows, np.ones(len(X)))
+    out, folds = np.zeros((len(rows), len(T))), naive.folds(X, y)
+    for fold in set(folds):  # channels are chosen without the images that they judge
+        seen = [i for i in range(len(X)) if folds[i] != fold]
+        kept = naive.channels(T, 12, (0.7, 0.3), X[seen], y[seen])
         weights = naive.ape_weights(X, y, T, kept, 0.3)
-        X, rows = naive.unit(X[:, kept]), naive.unit(rows[:, kept])
-    if removed:
-        return naive.class_removed_sums(rows, [y[i] for i in images], X, y, len(T), 2.0, weights)
-    sums = naive.leave_one_out_sums(rows, images, X, y, len(T), 2.0, weights)
-    return naive.balanced(sums, y, len(T))
+        some = [i for i in range(len(rows)) if folds[images[i]] == fold]
+        out[some] = sums(some, naive.unit(X[:, kept]), naive.unit(rows[some][:, kept]), weights)
+    return out
 
 
 def class_mean(right, labels):
@@ -124,6 +136,19 @@ def test_noise_is_recognised_as_noise(Method, text):
     # The mean of 10 estimates of 60 images has a standard error of 1.2 points at 10 %.
     assert np.mean(accuracies) < 0.1 + 3 * 0.0125, accuracies
     assert surprised <= 2
+
+
+@pytest.mark.parametrize("shots", [2, 4, 8])
+def test_channels_that_were_chosen_by_labels_do_not_judge_themselves(shots):
+    # Three classes of noise on many channels: some channels tell the labelled images apart by chance. Chosen
+    # with the images that they judge, they made leave-one-out right on every image, and zero-shot was lost.
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        T = rng.normal(size=(3, 1280))
+        X, y = rng.normal(size=(3 * shots, 1280)), np.arange(3 * shots) % 3
+        clf = APE(T, logit_scale=20.0).fit(X, y)
+        assert clf.alpha_ == 0
+        assert clf.selection_.estimate.accuracy < 0.8
 
 
 @cache_methods
@@ -462,3 +487,45 @@ def test_the_order_of_the_support_does_not_change_the_choice(real, Method):
         rows = draw(real, shots, seed)
         one, other = fit(Method, real, rows), fit(Method, real, np.random.default_rng(0).permutation(rows))
         assert other.selection_.settings == pytest.approx(one.selection_.settings, rel=1e-4), seed
+
+
+# ---- the rule for few labels ----
+
+
+def test_the_weakest_strength_within_half_a_standard_error():
+    # Means −1.0, −0.5, −0.45, −0.9 of four images. Column 1 lies 0.05 below column 2; the differences by
+    # image are 0.1, 0, 0.1, 0: standard error √(4 · 0.05²)/4 = 0.025, so 0.05 is too far. Wider, it is not.
+    best = np.full(4, -0.45)
+    near = best - [0.1, 0.0, 0.1, 0.0]
+    table = np.stack([best - 0.55, near, best, best - 0.45], axis=1)
+    assert weakest(torch.tensor(table), torch.ones(4, dtype=torch.float64)) == 2
+    wide = best - [0.5, -0.3, 0.4, -0.4]  # mean 0.05, standard error √(.45² + .35² + .35² + .45²)/4 = 0.20
+    table[:, 1] = wide
+    assert weakest(torch.tensor(table), torch.ones(4, dtype=torch.float64)) == 1
+
+
+def test_a_cache_must_know_the_images_by_itself():
+    def weights(n):
+        return torch.ones(n, dtype=torch.float64)
+
+    assert knows(torch.full((20,), 1.0), weights(20))
+    assert not knows(torch.zeros(20), weights(20))
+    assert not knows(-torch.ones(20), weights(20))
+    assert not knows(torch.tensor([1.0, -0.9] * 10), weights(20))
+    # a handful proves nothing; two images of a class that judge each other are one witness
+    assert not knows(torch.full((4,), 1.0), weights(4))
+    assert not knows(torch.full((8,), 1.0), weights(8), shots=2)
+    assert knows(torch.full((10,), 1.0), weights(10), shots=2)
+
+
+@cache_methods
+def test_the_scale_of_the_text_does_not_decide_about_the_images(Method):
+    # Weak text wants a strong cache, whose logits must be allowed to soften: 17 % became 51 instead of 46 %
+    # on photos of groceries.
+    task = make_task([6] * 8, noise=1.0, text_noise=6.0, n_queries=400)
+    clf = Method(task.T, logit_scale=20.0).fit(task.X, task.y)
+    zero_shot = ZeroShot(task.T, logit_scale=20.0).fit(task.X, task.y).score(task.Xq, task.yq)
+    full = Method(task.T, logit_scale=20.0).fit(task.X, task.y, X_val=task.Xq, y_val=task.yq)
+    gain, possible = (clf.score(task.Xq, task.yq) - zero_shot, full.score(task.Xq, task.yq) - zero_shot)
+    assert possible > 0.3
+    assert gain >= 0.9 * possible

@@ -147,17 +147,18 @@ def ape(f, X, y, T, *, kept, alpha, beta, gamma, s, class_balance=False):
 # ---- leave-one-out ----
 
 
-def leave_one_out_sums(rows, images, X, y, c, beta, weights=None):
+def leave_one_out_sums(rows, images, X, y, c, beta, weights=None, scale_alike=False):
     """Class sums of rows that are views of image ``images[i]``: the key is removed, the sums are computed
-    again, and that of its class is scaled by Σw/(Σw − w_i) (k/(k − 1) for equal weights)."""
+    again, and that of its class is scaled by Σw/(Σw − w_i), or by k/(k − 1) whatever its keys weigh."""
     w = np.ones(len(X)) if weights is None else np.asarray(weights, dtype=np.float64)
     result = []
     for row, image in zip(rows, images, strict=True):
         rest = [j for j in range(len(X)) if j != image]
         sums = cache_sums(row[None], X[rest], y[rest], c, beta, w[rest])[0]
-        total = sum(w[j] for j in range(len(X)) if y[j] == y[image])
-        if total > w[image]:
-            sums[y[image]] *= total / (total - w[image])
+        sizes = np.ones(len(X)) if scale_alike else w
+        total = sum(sizes[j] for j in range(len(X)) if y[j] == y[image])
+        if total > sizes[image]:
+            sums[y[image]] *= total / (total - sizes[image])
         result.append(sums)
     return np.array(result)
 
@@ -222,6 +223,16 @@ def merged_plateaus(intervals, at_points):
         else:
             merged.append((start, stop, count))
     return merged
+
+
+def folds(X, y, most=4):
+    """Fold of each key: those of a class, by the sum of their channels, dealt out in turn."""
+    n_folds, out = min(most, max(2, max(shots(y, max(y) + 1)))), [0] * len(y)
+    for label in set(y):
+        own = sorted((i for i in range(len(y)) if y[i] == label), key=lambda i: float(np.sum(X[i])))
+        for place, i in enumerate(own):
+            out[i] = place % n_folds
+    return out
 
 
 # ---- intervals ----

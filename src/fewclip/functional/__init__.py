@@ -14,6 +14,7 @@ from fewclip.functional.leave_one_out import (
     leave_one_out_sums,
     shots_per_class,
 )
+from fewclip.functional.likelihood import best_mix, best_scale, log_likelihood
 from fewclip.functional.refinement import (
     ape_logits,
     inter_class_similarity,
@@ -33,7 +34,9 @@ __all__ = [
     "ape_t_logits",
     "balance_factors",
     "best_alpha",
+    "best_mix",
     "best_of_intervals",
+    "best_scale",
     "cache_logits",
     "calip_logits",
     "class_sums",
@@ -44,6 +47,7 @@ __all__ = [
     "inter_class_variance",
     "key_divergence",
     "leave_one_out_sums",
+    "log_likelihood",
     "refine_channels",
     "refinement_criterion",
     "shots_per_class",

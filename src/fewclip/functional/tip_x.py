@@ -20,12 +20,21 @@ def tip_x_divergence(queries: Tensor, keys: Tensor, text_features: Tensor, *, te
 
     Reference: Udandarao et al. 2023, SuS-X, arXiv:2211.16198, section 3.2.
     """
-    log_p, log_q = (
-        torch.log_softmax(x.double() @ text_features.double().T / temperature, dim=1) for x in (queries, keys)
-    )
-    p = log_p.exp()
-    entropy = (p * log_p).sum(1, keepdim=True)
-    return (entropy - p @ log_q.T).clamp(min=0).to(queries.dtype)
+    opinions = text_opinions(keys, text_features, temperature=temperature)
+    return divergence_of_opinions(
+        text_opinions(queries, text_features, temperature=temperature), opinions
+    ).to(queries.dtype)
+
+
+def text_opinions(features: Tensor, text_features: Tensor, *, temperature: float) -> Tensor:
+    """log p(x), p(x) = softmax(x Tᵀ / τ), (n, c), float64."""
+    return torch.log_softmax(features.double() @ text_features.double().T / temperature, dim=1)
+
+
+def divergence_of_opinions(queries: Tensor, keys: Tensor) -> Tensor:
+    """KL(p_i ‖ q_j) of opinions log p (n, c) and log q (m, c), (n, m), never below 0."""
+    p = queries.exp()
+    return ((p * queries).sum(1, keepdim=True) - p @ keys.T).clamp(min=0)
 
 
 def tip_x_affinity(

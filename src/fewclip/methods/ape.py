@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fewclip.functional import key_divergence, refine_channels, unit
+from fewclip.functional import class_sums, key_divergence, refine_channels, unit
 from fewclip.methods.cache import BETAS, CacheMethod, KeySet, one_or
 from fewclip.methods.channels import channel_counts
 from fewclip.methods.support import Support
@@ -44,6 +44,8 @@ class APE(CacheMethod):
     Reference: Zhu et al. 2023, arXiv:2304.01195, equations 3–10.
     """
 
+    _chooses_channels = True
+
     def __init__(
         self,
         text_features: ArrayLike | Tensor | Sequence[Any] | None = None,
@@ -70,13 +72,19 @@ class APE(CacheMethod):
         self.n_channels = n_channels
         self.criterion_weights = criterion_weights
 
-    def _key_set(self, support: Support, n_channels: int) -> KeySet:
+    def _key_set(self, support: Support, n_channels: int, seen: Tensor | None = None) -> KeySet:
+        keys, labels = support.keys, support.key_labels
+        if seen is not None:
+            keys, labels = keys[seen], labels[seen]
+        text = self.text_features_
+        if self.text_features is None:  # class means stand in; they, too, only of what may be seen
+            text = unit(class_sums(keys.T, labels, support.n_classes).T)
         channels = refine_channels(
-            self.text_features_,
+            text,
             n_channels,
             weights=self.criterion_weights,
-            support_features=support.keys,
-            support_labels=support.key_labels,
+            support_features=keys,
+            support_labels=labels,
         )
         keys = unit(support.keys[:, channels])
         divergence = key_divergence(keys, support.key_labels, unit(self.text_features_[:, channels]))

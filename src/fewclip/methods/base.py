@@ -28,7 +28,7 @@ from fewclip.methods.validation import (
 from fewclip.selection import PROTOCOLS, SelectionResult
 
 _LANES = 16  # float32 numbers of the widest register
-_TILE_ROWS = 8192  # queries of one prediction that are on the device at once
+_TILE_ROWS = 2048  # queries of one prediction that are on the device at once
 
 
 class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
@@ -150,7 +150,12 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
 
     def predict_logits(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Logits, (n, c), float32, columns in the order of ``classes_``; never calibrated."""
-        return torch.cat(list(self._tiles(self._checked_queries(X)))).numpy()
+        queries = self._checked_queries(X)
+        out, start = np.empty((len(queries), len(self.classes_)), dtype=np.float32), 0
+        for logits in self._tiles(queries):
+            out[start : start + len(logits)] = logits.numpy()
+            start += len(logits)
+        return out
 
     def _tiles(self, rows: np.ndarray) -> Iterator[Tensor]:
         """Logits of some thousand rows at a time, on the CPU: a memory map need not fit."""
@@ -169,8 +174,13 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
 
     def predict(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Labels, (n,)."""
-        winners = torch.cat([logits.argmax(1) for logits in self._tiles(self._checked_queries(X))])
-        return self.classes_[winners.numpy()]
+        queries = self._checked_queries(X)
+        # Filled in place: small results kept between the large tiles would leave the heap in pieces.
+        winners, start = np.empty(len(queries), dtype=np.int64), 0
+        for logits in self._tiles(queries):
+            winners[start : start + len(logits)] = logits.argmax(1).numpy()
+            start += len(logits)
+        return self.classes_[winners]
 
     def predict_proba(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Probabilities, (n, c): softmax of the logits over ``temperature_``."""

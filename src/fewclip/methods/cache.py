@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,7 +21,13 @@ from fewclip.functional import (
     unit,
 )
 from fewclip.methods.base import FewShotMethod
-from fewclip.methods.leave_one_out import left_out_rows, left_out_sums, removed_class_sums
+from fewclip.methods.leave_one_out import (
+    MAX_FOLDS,
+    LeftOut,
+    left_out_rows,
+    left_out_sums,
+    removed_class_sums,
+)
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import FEWSHOT_LABELS, Judge, Protocol, SelectionResult, Setting, search
 
@@ -69,12 +74,14 @@ class CacheMethod(FewShotMethod):
 
     alpha: float | str
     beta: float | str
+    _chooses_channels: ClassVar[bool] = False
+    """Whether ``_key_set`` looks at the labels."""
 
     # ---- what a method implements ----
 
     @abstractmethod
-    def _key_set(self, support: Support, n_channels: int) -> KeySet:
-        """The cache on the best ``n_channels`` channels."""
+    def _key_set(self, support: Support, n_channels: int, seen: Tensor | None = None) -> KeySet:
+        """The cache on ``n_channels`` channels, chosen by the keys ``seen``, (m,) bool; None: by all."""
 
     @abstractmethod
     def _search_space(self) -> dict[str, tuple[float, ...]]:
@@ -114,22 +121,25 @@ class CacheMethod(FewShotMethod):
             alpha = self._default_alpha(support, key_sets, setting)
             strength = DEFAULT_STRENGTH if is_auto(self.alpha) else None
             return SelectionResult("none", {**setting, "alpha": alpha}, strength=strength, note=note)
-        settings = self._settings()
+        space = self._search_space()
         if protocol == "loo" or validation is None:
-            judge, labels_used = self._leave_one_out_judge(support, key_sets), 0
+            judge, labels_used = self._leave_one_out_judge(support), 0
         else:
             rows = self._judged_rows(support, validation, protocol)
             values = self._validation_values(rows, key_sets)
             judge, labels_used = self._validation_judge(support, rows, values), len(rows.labels)
         alpha = None if is_auto(self.alpha) else float(self.alpha)
-        if alpha is not None and len(settings) == 1:
+        if alpha is not None and all(len(values) == 1 for values in space.values()):
             note = "All settings as given; nothing was chosen."
-        return search(judge, settings, protocol=protocol, alpha=alpha, labels_used=labels_used, note=note)
-
-    def _settings(self) -> list[dict[str, float]]:
-        """All combinations of the search space."""
-        space = self._search_space()
-        return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+        return search(
+            judge,
+            space,
+            start=self._default_setting(),
+            protocol=protocol,
+            alpha=alpha,
+            labels_used=labels_used,
+            note=note,
+        )
 
     def _protocol(self, support: Support, validation: Rows | None) -> tuple[Protocol, str]:
         if self.selection in ("full", "fewshot"):
@@ -161,25 +171,57 @@ class CacheMethod(FewShotMethod):
         size = spread(removed_class_sums(support, values, factors=self.class_factors_))
         return strength * spread(self._support_logits(support)) / size if size else 0.0
 
-    def _leave_one_out_judge(self, support: Support, key_sets: Callable[[int], KeySet]) -> Judge:
-        left_out = left_out_rows(support)
-        rows = left_out.rows
-        cosines = _remember_last(lambda n: key_sets(n).cosines(support.features[rows]))
+    def _leave_one_out_judge(self, support: Support) -> Judge:
+        left_out, folds = left_out_rows(support), self._folds(support)
+        order = torch.argsort(folds[support.images[left_out.rows]], stable=True)
+        left_out = left_out.take(order)
+        fold = folds[support.images[left_out.rows]]
+        parts = [(f, left_out.take((fold == f).nonzero()[:, 0])) for f in fold.unique().tolist()]
+
+        @_remember_last
+        def compared(n_channels: int) -> list[tuple[LeftOut, KeySet, Tensor]]:
+            """The rows of each fold, keys on channels that were chosen without it, and the cosines."""
+            out = []
+            for f, rows in parts:
+                key_set = self._key_set(support, n_channels, folds != f if self._chooses_channels else None)
+                out.append((rows, key_set, key_set.cosines(support.features[rows.rows])))
+            return out
 
         def sums(setting: Setting) -> Tensor:
-            n_channels = int(setting.get("n_channels", self.n_features_in_))
-            key_set = key_sets(n_channels)
-            return left_out_sums(
-                left_out,
-                support,
-                self._values(key_set, cosines(n_channels), setting),
-                key_weights=key_set.weights(setting.get("gamma", 0.0)),
-                factors=self.class_factors_,
-                fill=self.class_balance,
+            return torch.cat(
+                [
+                    left_out_sums(
+                        rows,
+                        support,
+                        self._values(key_set, cosines, setting),
+                        factors=self.class_factors_,
+                        fill=self.class_balance,
+                    )
+                    for rows, key_set, cosines in compared(
+                        int(setting.get("n_channels", self.n_features_in_))
+                    )
+                ]
             )
 
+        rows = left_out.rows
         base_logits = self._support_logits(support)[rows]
-        return Judge(base_logits, sums, support.labels[rows], support.images[rows], left_out.weights)
+        n_judged = len(support.images[rows].unique())
+        return Judge(
+            base_logits,
+            sums,
+            support.labels[rows],
+            support.images[rows],
+            left_out.weights,
+            shots=n_judged / max(1, len(support.labels[rows].unique())),
+        )
+
+    def _folds(self, support: Support) -> Tensor:
+        """Fold of each key, (m,): whatever is chosen by labels is chosen without the fold that it judges."""
+        folds = torch.zeros_like(support.key_labels)
+        if self._chooses_channels:
+            order, place = support.by_class()
+            folds[order] = place % min(MAX_FOLDS, max(2, int(support.shots.max())))
+        return folds
 
     def _validation_values(
         self, rows: Rows, key_sets: Callable[[int], KeySet]
@@ -222,15 +264,21 @@ class CacheMethod(FewShotMethod):
         sums = sums * self.class_factors_
         return fill_absent(sums, self.present_) if self.class_balance else sums
 
-    def _query_values(self, queries: Tensor) -> Tensor:
-        cosines = KeySet(self.keys_, self.channels_).cosines(queries)
-        return affinity(cosines, beta=self.beta_) * self.key_weights_
+    def _fitted_keys(self) -> KeySet:
+        return KeySet(self.keys_, self.channels_)
+
+    def _query_values(self, key_set: KeySet, queries: Tensor) -> Tensor:
+        """Weighted affinities of queries to the fitted keys, (n, m)."""
+        return affinity(key_set.cosines(queries), beta=self.beta_) * self.key_weights_
 
     def _logits(self, queries: Tensor) -> Tensor:
         if self.alpha_ == 0:
             return self._base_logits(queries)
-        tiles = queries.split(max(1, _TILE // len(self.keys_)))
-        sums = [class_sums(self._query_values(t), self.support_labels_, len(self.classes_)) for t in tiles]
+        key_set, tiles = self._fitted_keys(), queries.split(max(1, _TILE // len(self.keys_)))
+        sums = [
+            class_sums(self._query_values(key_set, t), self.support_labels_, len(self.classes_))
+            for t in tiles
+        ]
         return self._base_logits(queries) + self.alpha_ * self._balance(torch.cat(sums))
 
     def _base_logits(self, queries: Tensor) -> Tensor:
@@ -238,7 +286,8 @@ class CacheMethod(FewShotMethod):
         return self._text_logits(queries)
 
     def _key_contributions(self, queries: Tensor) -> Tensor:
-        return self.alpha_ * self._query_values(queries) * self.class_factors_[self.support_labels_]
+        values = self._query_values(self._fitted_keys(), queries)
+        return self.alpha_ * values * self.class_factors_[self.support_labels_]
 
     # ---- parameters ----
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from fewclip.functional import class_sums, fill_absent, leave_one_out_sums
 from fewclip.methods.support import Support
 
+MAX_FOLDS = 4  # that leave one shot of every class out
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -25,6 +27,10 @@ class LeftOut:
     rows: Tensor
     kept: Tensor
     weights: Tensor
+
+    def take(self, index: Tensor) -> LeftOut:
+        """Some of them, in the order of ``index``."""
+        return LeftOut(self.rows[index], self.kept[index], self.weights[index])
 
 
 def left_out_rows(support: Support, *, min_shots: int = 2) -> LeftOut:
@@ -66,21 +72,24 @@ def _partners(support: Support) -> Tensor:
 
 
 def left_out_sums(
-    left_out: LeftOut, support: Support, values: Tensor, *, key_weights: Tensor, factors: Tensor, fill: bool
+    left_out: LeftOut, support: Support, values: Tensor, *, factors: Tensor, fill: bool
 ) -> Tensor:
     """Balanced class sums (n, c) of the judged rows.
+
+    The own class is scaled up by k/(k − 1), whatever its keys weigh: the weight of the one that is left out
+    knows the answer, for it says how badly the text recognises this very label.
 
     Args:
         left_out: The rows and how each is judged.
         support: The labelled images.
         values: Weighted affinities of the judged rows to all keys, (n, m).
-        key_weights: Weight of each key, (m,).
         factors: Balance factor of each class, (c,).
         fill: Whether a class without images gets the row's largest sum.
     """
     own = support.images[left_out.rows]
     labels, kept = support.labels[left_out.rows][:, None], left_out.kept
-    sums = leave_one_out_sums(values, support.key_labels, support.n_classes, own=own, key_weights=key_weights)
+    alike = values.new_ones(len(support.keys))
+    sums = leave_one_out_sums(values, support.key_labels, support.n_classes, own=own, key_weights=alike)
     one = values.gather(1, kept.clamp(min=0)[:, None]) * support.shots[labels]
     remaining = torch.where((kept >= 0)[:, None], one, sums.gather(1, labels))
     sums = sums.scatter(1, labels, remaining) * factors

@@ -48,7 +48,7 @@ class TipAdapter(CacheMethod):
         self.alpha = alpha
         self.beta = beta
 
-    def _key_set(self, support: Support, n_channels: int) -> KeySet:
+    def _key_set(self, support: Support, n_channels: int, seen: Tensor | None = None) -> KeySet:
         return KeySet(support.keys)
 
     def _search_space(self) -> dict[str, tuple[float, ...]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewclip.errors import ParameterError
 from fewclip.functional import affinity, tip_x_affinity, tip_x_divergence
+from fewclip.functional.tip_x import divergence_of_opinions, text_opinions
 from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, is_number, one_or
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import SelectionResult, Setting
@@ -21,9 +22,10 @@ _RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0)  # γ/α, tried for gamma="auto"
 
 @dataclass(frozen=True)
 class _Keys(KeySet):
-    """Keys with the text's opinions, and the two ranges that are frozen at fit."""
+    """Keys with the text's opinions of them, and the two ranges that are frozen at fit."""
 
     text: Tensor | None = None
+    opinions: Tensor | None = None
     temperature: float = 0.5
     source_range: tuple[float, float] = (0.0, 0.0)
     target_range: tuple[float, float] = (0.0, 0.0)
@@ -31,9 +33,11 @@ class _Keys(KeySet):
     def cosines(self, queries: Tensor) -> Tensor:
         """Cosines, and below them the Tip-X affinities −ψ(D), (n, 2, m)."""
         assert self.text is not None
-        divergence = tip_x_divergence(queries, self.keys, self.text, temperature=self.temperature)
-        opinions = tip_x_affinity(divergence, source_range=self.source_range, target_range=self.target_range)
-        return torch.stack([queries @ self.keys.T, opinions], dim=1)
+        assert self.opinions is not None
+        opinions = text_opinions(queries, self.text, temperature=self.temperature)
+        divergence = divergence_of_opinions(opinions, self.opinions).to(queries.dtype)
+        affinity = tip_x_affinity(divergence, source_range=self.source_range, target_range=self.target_range)
+        return torch.stack([queries @ self.keys.T, affinity], dim=1)
 
 
 class TipX(CacheMethod):
@@ -90,7 +94,7 @@ class TipX(CacheMethod):
         self.gamma_ = self.alpha_ * self.ratio_
         return result
 
-    def _key_set(self, support: Support, n_channels: int) -> KeySet:
+    def _key_set(self, support: Support, n_channels: int, seen: Tensor | None = None) -> KeySet:
         keys, text = support.keys, self.text_features_
         self.source_range_ = self.target_range_ = (0.0, 0.0)
         if len(keys) > 1:
@@ -107,6 +111,7 @@ class TipX(CacheMethod):
         return _Keys(
             keys,
             text=self.text_features_,
+            opinions=text_opinions(keys, self.text_features_, temperature=self.temperature),
             temperature=self.temperature,
             source_range=(low, high),
             target_range=(start, stop),
@@ -128,9 +133,11 @@ class TipX(CacheMethod):
     def _values(self, key_set: KeySet, cosines: Tensor, setting: Setting) -> Tensor:
         return affinity(cosines[:, 0], beta=setting["beta"]) + setting["ratio"] * cosines[:, 1]
 
-    def _query_values(self, queries: Tensor) -> Tensor:
-        keys = self._keys(self.keys_)
-        return self._values(keys, keys.cosines(queries), {"beta": self.beta_, "ratio": self.ratio_})
+    def _fitted_keys(self) -> KeySet:
+        return self._keys(self.keys_)
+
+    def _query_values(self, key_set: KeySet, queries: Tensor) -> Tensor:
+        return self._values(key_set, key_set.cosines(queries), {"beta": self.beta_, "ratio": self.ratio_})
 
     def _check_settings(self) -> None:
         super()._check_settings()

@@ -66,7 +66,7 @@ class TrainedCacheMethod(CacheMethod):
             support, lambda n: self._key_set(support, n), setting, strength=TRAINING_STRENGTH
         )
 
-    def _key_set(self, support: Support, n_channels: int) -> KeySet:
+    def _key_set(self, support: Support, n_channels: int, seen: Tensor | None = None) -> KeySet:
         return KeySet(support.keys)
 
     def _search_space(self) -> dict[str, tuple[float, ...]]:
@@ -90,7 +90,8 @@ class TrainedCacheMethod(CacheMethod):
         )
         result = search(
             judge,
-            self._settings(),
+            self._search_space(),
+            start=self._default_setting(),
             protocol=protocol,
             alpha=None if is_auto(self.alpha) else float(self.alpha),
             labels_used=len(rows.labels),

@@ -1,0 +1,105 @@
+"""Choosing settings without the test set, and estimating accuracy without spending labels.
+
+Protocols: ``none`` (fixed defaults), ``loo`` (leave-one-out over the support images), ``fewshot`` (at most
+four validation labels a class), ``full`` (all validation labels). This package knows no method: it is handed
+the pieces of logits, A and B(setting), of rows whose labels are known, and chooses setting and α of A + αB.
+
+Two rules: ``full`` maximises accuracy exactly over all α (``accuracy``), the others the log-likelihood, with
+the burden of proof on the cache (``likelihood``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fewclip.selection.accuracy import AccuracyRule
+from fewclip.selection.judge import Judge, Setting
+from fewclip.selection.likelihood import LikelihoodRule
+from fewclip.selection.result import (
+    PROTOCOLS,
+    Estimate,
+    Protocol,
+    SelectionResult,
+    effective_number,
+    estimate_accuracy,
+    wilson_interval,
+)
+
+FEWSHOT_LABELS = 4  # validation labels a class that ``fewshot`` spends at most
+
+
+def search(
+    judge: Judge,
+    space: Mapping[str, Sequence[float]],
+    *,
+    start: Setting,
+    protocol: Protocol,
+    alpha: float | None = None,
+    labels_used: int = 0,
+    note: str = "",
+) -> SelectionResult:
+    """Chooses a setting and α of A + αB on the judged rows.
+
+    Args:
+        judge: The rows, and the pieces of their logits.
+        space: Values to try of each setting, at least one.
+        start: A setting within the space.
+        protocol: ``full`` maximises accuracy exactly, the others use the likelihood rule.
+        alpha: A fixed α; None: chosen too.
+        labels_used: Passed through to the result.
+        note: Passed through to the result.
+    """
+    begun = time.perf_counter()
+    rule: AccuracyRule | LikelihoodRule
+    if protocol == "full":
+        rule = AccuracyRule(judge, space, alpha=alpha)
+    else:
+        rule = LikelihoodRule(judge, space, start=start, alpha=alpha)
+    setting, best = rule.pick(judge.image_weights > 0)
+    unit_alpha = judge.term(setting)[1]
+    kind = "leave-one-out estimate" if protocol == "loo" else "validation estimate"
+    result = SelectionResult(
+        protocol=protocol,
+        settings={**setting, "alpha": best},
+        strength=best / unit_alpha if unit_alpha else 0.0,
+        labels_used=labels_used,
+        estimate=_cross_fit(judge, rule.pick, kind),
+        note=note,
+        table=rule.table(),
+    )
+    return dataclasses.replace(result, seconds=time.perf_counter() - begun)
+
+
+def _cross_fit(judge: Judge, pick: Callable[[Tensor], tuple[Setting, float]], kind: str) -> Estimate | None:
+    """Accuracy with every image judged under the setting that the other folds choose."""
+    folds = judge.folds()
+    right = torch.zeros_like(judge.weights, dtype=torch.bool)
+    for fold in range(int(folds.max()) + 1):
+        others = (folds != fold) & (folds >= 0)
+        if not bool(others.any()):
+            return None
+        setting, alpha = pick(others)
+        rows = folds[judge.images] == fold
+        right[rows] = judge.right(setting, alpha)[rows]
+    setting = pick(folds >= 0)[0]
+    return estimate_accuracy(right, judge.right(setting, 0.0), judge.weights, judge.images, kind)
+
+
+__all__ = [
+    "FEWSHOT_LABELS",
+    "PROTOCOLS",
+    "Estimate",
+    "Judge",
+    "Protocol",
+    "SelectionResult",
+    "Setting",
+    "effective_number",
+    "estimate_accuracy",
+    "search",
+    "wilson_interval",
+]
