@@ -14,7 +14,7 @@ from reference import naive
 from reference.tasks import make_task
 
 from fewclip.methods import APE, METHODS, TipAdapter, ZeroShot
-from fewclip.selection.likelihood import knows, weakest
+from fewclip.selection.likelihood import standard_errors, weakest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS_UNDER_TEST = {name: METHODS[name] for name in ("tip-adapter", "ape")}
@@ -504,18 +504,24 @@ def test_the_weakest_strength_within_half_a_standard_error():
     assert weakest(torch.tensor(table), torch.ones(4, dtype=torch.float64)) == 1
 
 
-def test_a_cache_must_know_the_images_by_itself():
-    def weights(n):
-        return torch.ones(n, dtype=torch.float64)
+def test_standard_errors_of_a_gain_by_hand():
+    # Six gains of 1 and two imaginary zeros: mean 0.75, error √(6 · 0.25² + 2 · 0.75²)/8 = √1.5/8 = 0.1531.
+    ones = torch.ones(6, dtype=torch.float64)
+    assert standard_errors(ones, ones) == pytest.approx(0.75 / (1.5**0.5 / 8))
+    assert standard_errors(-ones, ones) < 0
+    assert standard_errors(0 * ones, ones) == 0
 
-    assert knows(torch.full((20,), 1.0), weights(20))
-    assert not knows(torch.zeros(20), weights(20))
-    assert not knows(-torch.ones(20), weights(20))
-    assert not knows(torch.tensor([1.0, -0.9] * 10), weights(20))
-    # a handful proves nothing; two images of a class that judge each other are one witness
-    assert not knows(torch.full((4,), 1.0), weights(4))
-    assert not knows(torch.full((8,), 1.0), weights(8), shots=2)
-    assert knows(torch.full((10,), 1.0), weights(10), shots=2)
+
+@cache_methods
+def test_a_handful_of_images_proves_nothing(Method):
+    # Two classes of two images each that judge each other are two witnesses, however well they agree.
+    task = make_task((2, 2), noise=0.3, text_noise=0.3)
+    clf = Method(-task.T, logit_scale=20.0).fit(task.X, task.y)  # the text has it upside down
+    assert clf.selection_.protocol == "loo"
+    assert clf.alpha_ == 0
+    more = make_task((8, 8), noise=0.3, text_noise=0.3)
+    clf = Method(-more.T, logit_scale=20.0).fit(more.X, more.y)
+    assert clf.score(more.Xq, more.yq) > 0.9
 
 
 @cache_methods

@@ -4,7 +4,8 @@ Accuracy is coarse on few labels and trusts the cache too much. The log-likeliho
 smooth; every mix of text and cache is judged at the temperature that suits it, so that none wins by the size
 of its logits. Two steps make it safe. The cache must know the judged images by itself, without the text,
 clearly better than chance: noise and wrong labels do not, while they may well look better than a text that
-they contradict. And of the strengths within half a standard error of the best the weakest is taken.
+they contradict; or else it must help the text beyond doubt. And of the strengths within half a standard error
+of the best the weakest is taken.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,11 +23,20 @@ from fewclip.selection.judge import Judge, Setting
 from fewclip.selection.result import effective_number
 
 STRENGTHS: tuple[float, ...] = (0.0, *(0.01 * 2**i for i in range(14)))  # … 82
-PROOF = 4.0  # standard errors by which the cache alone must beat chance
-FEWEST = 5  # images that judge each other independently; fewer prove nothing
 CAUTION = 0.5  # standard errors given up for a weaker cache
 _IMAGINARY = 2  # images that see no difference: without them a handful that agree would prove anything
 _DIGITS = 6  # of a mean log-likelihood that count
+
+
+class Proof(NamedTuple):
+    """What it takes: standard errors above 0, and images that are independent witnesses of it."""
+
+    errors: float
+    witnesses: int
+
+
+ALONE = Proof(4.0, 5)  # for the cache alone against chance; or
+WITH_TEXT = Proof(3.25, 7)  # for the cache with the text against the text
 
 
 @dataclass(frozen=True)
@@ -98,9 +109,18 @@ class LikelihoodRule:
         if best.alpha == 0:
             return best.setting, 0.0
         profile = self._profile(key)
-        if not knows(profile.alone[keep], weights, shots=self.judge.shots):
+        table = profile.likelihood[keep]
+        top = int(table.sum(0).argmax())
+        knows, gains = profile.alone[keep], table[:, top] - table[:, 0]
+        if not (self._proven(knows, weights, ALONE) or self._proven(gains, weights, WITH_TEXT)):
             return best.setting, 0.0
-        return best.setting, profile.alphas[weakest(profile.likelihood[keep], weights)]
+        return best.setting, profile.alphas[weakest(table, weights)]
+
+    def _proven(self, gain: Tensor, weights: Tensor, proof: Proof) -> bool:
+        """Whether a gain by image is proven. Of two images that judge each other, both say the same."""
+        shots = self.judge.shots
+        witnesses = effective_number(weights) * (1.0 if shots is None else 1 - 1 / max(shots, 2.0))
+        return witnesses >= proof.witnesses and standard_errors(gain, weights) >= proof.errors
 
     def table(self) -> list[dict[str, float]]:
         """One row a setting that was tried."""
@@ -174,17 +194,15 @@ class LikelihoodRule:
         return judge.per_image(log_likelihood(scale * logits, judge.labels)), scale
 
 
-def knows(gain: Tensor, weights: Tensor, *, shots: float | None = None) -> bool:
-    """Whether the cache alone is proven to beat chance.
+def standard_errors(gain: Tensor, weights: Tensor) -> float:
+    """How many standard errors a mean gain lies above 0, with two imaginary images that gain nothing.
 
     Args:
-        gain: Log-likelihood of the cache alone minus that of chance, by image, weighted, (m,).
+        gain: Gain in log-likelihood by image, weighted, (m,).
         weights: Weight of each image, (m,).
-        shots: Mean images a class that judge each other; of two, both say the same.
     """
-    witnesses = effective_number(weights) * (1.0 if shots is None else 1 - 1 / max(shots, 2.0))
     mean, error = _paired(gain[:, None], weights, imaginary=_IMAGINARY)
-    return witnesses >= FEWEST and bool(mean > PROOF * error)
+    return float(mean / error.clamp(min=1e-12))
 
 
 def weakest(likelihood: Tensor, weights: Tensor) -> int:
