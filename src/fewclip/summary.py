@@ -130,7 +130,9 @@ class Summary:
     def _accuracy(self) -> str:
         estimate = self.selection.estimate
         if estimate is None:
-            return "no estimate without a second image of some class; measure with evaluate on other images"
+            alone = max(self.shots.values(), default=0) < 2
+            why = "without a second image of some class" if alone else "for a method that was trained on them"
+            return f"no estimate {why}; measure with evaluate on other images"
         interval = f"95 % interval {estimate.low:.1%}–{estimate.high:.1%}"
         counts = {count for count in self.shots.values() if count}
         mean = " mean over classes," if len(counts) > 1 and estimate.kind != "validation estimate" else ""

@@ -98,3 +98,12 @@ def test_float32_and_many_tiles(monkeypatch):
     monkeypatch.setattr("fewclip.functional.likelihood._TILE", 64)
     tiled = best_mix(*tensors(*(x.astype(np.float32) for x in (a, b)), y, w.astype(np.float32)))
     np.testing.assert_allclose(tiled, whole, rtol=1e-3)
+
+
+def test_an_offset_of_the_logits_means_nothing():
+    a, b, y, w = problem(60, 4, 3)
+    expected = best_mix(*tensors(a, b, y, w))
+    far = (x.astype(np.float32) for x in (a + 1000, b - 3000))
+    np.testing.assert_allclose(best_mix(*tensors(*far, y, w)), expected, rtol=0.05, atol=0.05)
+    scale = best_scale(*tensors(a, y, w))
+    assert best_scale(*tensors((a + 1000).astype(np.float32), y, w)) == pytest.approx(scale, rel=0.02)

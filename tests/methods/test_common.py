@@ -208,6 +208,36 @@ def test_the_order_of_the_support_does_not_matter(Method):
 
 
 @methods
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_decides_nothing_where_all_settings_are_right(Method, seed):
+    # Every setting is right on every image: ties must not be decided by rounding.
+    task = make_task((5, 6, 4, 7), noise=0.4, text_noise=2, d=200, seed=seed)
+    order = np.random.default_rng(seed).permutation(len(task.y))
+    one = Method(task.T, logit_scale=20.0).fit(task.X, task.y).selection_
+    other = Method(task.T, logit_scale=20.0).fit(task.X[order], task.y[order]).selection_
+    assert other.settings == pytest.approx(one.settings, rel=1e-5)
+    if one.estimate:
+        assert other.estimate.accuracy == pytest.approx(one.estimate.accuracy, abs=1e-6)
+
+
+@pytest.mark.parametrize("Method", [*CACHE.values(), METHODS["tip-adapter-f"], METHODS["ape-t"]])
+@pytest.mark.parametrize("shots", [1, 5])
+def test_of_two_classes_the_images_count_by_default(Method, shots):
+    task = make_task((shots, shots), noise=0.6, text_noise=3)
+    clf = Method(task.T, logit_scale=20.0, selection="none").fit(task.X, task.y)
+    assert clf.alpha_ > 0
+    text, image, _ = clf.evidence(task.Xq)
+    assert np.abs(image).max() > 1e-2 * np.abs(text).max()
+
+
+@pytest.mark.parametrize("Method", [method for method in METHODS.values() if method is not METHODS["calip"]])
+def test_spatial_tokens_are_refused_by_name_elsewhere(Method):
+    task = make_task()
+    with pytest.raises(FeatureError, match=r"X\[:, 0\]"):
+        Method(task.T).fit(np.stack([task.X] * 3, axis=1), task.y)
+
+
+@methods
 def test_the_same_seed_gives_the_same_state(Method):
     task, val = make_task((4, 3, 5), noise=2), make_task((9, 9, 9), noise=2, seed=1)
     global_state = torch.get_rng_state()

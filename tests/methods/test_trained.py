@@ -11,7 +11,7 @@ from reference import naive
 from reference.tasks import make_task
 
 from fewclip.errors import ParameterError, TrainingError
-from fewclip.methods import APET, CLIPAdapter, TipAdapter, TipAdapterF
+from fewclip.methods import APET, METHODS, CLIPAdapter, TipAdapter, TipAdapterF
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TRAINED = [CLIPAdapter, TipAdapterF, APET]
@@ -201,3 +201,10 @@ def test_on_real_features_training_is_worth_its_time(caltech):
     assert scores[APET] >= scores[TipAdapterF] - 0.002
     assert min(scores.values()) >= zero_shot.mean() + 0.01
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("name", ["clip-adapter", "tip-adapter-f", "ape-t"])
+def test_no_epochs_and_early_stopping_is_no_training(name):
+    task = make_task()
+    clf = METHODS[name](task.T, epochs=0, early_stopping=True, random_state=0).fit(task.X, task.y)
+    assert clf.history_ == []

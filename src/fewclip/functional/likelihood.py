@@ -10,7 +10,7 @@ from torch import Tensor
 SCALES = (1 / 32, 8.0)
 _TILE = 2**20  # logits of a tile (float32: 4 MiB, a cache's size)
 _STEPS = 30
-_TOLERANCE = 1e-6  # nats a row that another step could still gain
+_TOLERANCE = 1e-8  # nats a row that another step could still gain
 
 
 def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
@@ -34,6 +34,7 @@ def best_scale(logits: Tensor, labels: Tensor, weights: Tensor, *, start: float 
         weights: Weight of each row, (n,).
         start: Where to begin.
     """
+    logits = _centred(logits)
     low, high = SCALES
     total, u = float(weights.double().sum()), min(max(start, low), high)
     value, slope, curvature = _along(logits, labels, weights, u)
@@ -44,6 +45,11 @@ def best_scale(logits: Tensor, labels: Tensor, weights: Tensor, *, start: float 
             break
         value, slope, curvature, u = _climb(logits, labels, weights, u, target, value)
     return u
+
+
+def _centred(logits: Tensor) -> Tensor:
+    """Rows of mean 0: an offset means nothing to a softmax, but would drown the variances in rounding."""
+    return logits - logits.mean(1, keepdim=True)
 
 
 def _climb(
@@ -95,6 +101,7 @@ def best_mix(
         weights: Weight of each row, (n,).
         start: Where to begin.
     """
+    base_logits, cache_logits = _centred(base_logits), _centred(cache_logits)
     low = torch.tensor([SCALES[0], 0.0], dtype=torch.float64)
     high = torch.tensor([SCALES[1], 1024 * SCALES[1]], dtype=torch.float64)
     total = float(weights.double().sum())

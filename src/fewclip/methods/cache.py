@@ -29,7 +29,15 @@ from fewclip.methods.leave_one_out import (
     removed_class_sums,
 )
 from fewclip.methods.support import Rows, Support
-from fewclip.selection import FEWSHOT_LABELS, Judge, Protocol, SelectionResult, Setting, search
+from fewclip.selection import (
+    FEWSHOT_LABELS,
+    Judge,
+    Protocol,
+    SelectionResult,
+    Setting,
+    is_flat,
+    search,
+)
 
 T = TypeVar("T")
 _TILE = 2**22  # affinities held at once in prediction (float32: 16 MiB)
@@ -163,13 +171,19 @@ class CacheMethod(FewShotMethod):
         *,
         strength: float = DEFAULT_STRENGTH,
     ) -> float:
-        """α of a strength, measured on the labelled images, each with its own class removed."""
+        """α of a strength, measured on the labelled images, each with its own class removed.
+
+        Of two classes that leaves one, and nothing to compare: then on the text features as queries.
+        """
         if not is_auto(self.alpha):
             return float(self.alpha)
         key_set = key_sets(int(setting.get("n_channels", self.n_features_in_)))
         values = self._values(key_set, key_set.cosines(support.features), setting)
-        size = spread(removed_class_sums(support, values, factors=self.class_factors_))
-        return strength * spread(self._support_logits(support)) / size if size else 0.0
+        sums = removed_class_sums(support, values, factors=self.class_factors_)
+        if is_flat(sums):
+            values = self._values(key_set, key_set.cosines(self.text_features_), setting)
+            sums = self._balance(class_sums(values, support.key_labels, support.n_classes))
+        return 0.0 if is_flat(sums) else strength * spread(self._support_logits(support)) / spread(sums)
 
     def _leave_one_out_judge(self, support: Support) -> Judge:
         left_out, folds = left_out_rows(support), self._folds(support)
@@ -249,7 +263,8 @@ class CacheMethod(FewShotMethod):
             return validation
         k = min(FEWSHOT_LABELS, max(1, round(len(support.keys) / int((support.shots > 0).sum()))))
         generator = torch.Generator().manual_seed(self.random_state or 0)
-        order = torch.randperm(len(validation.labels), generator=generator).to(validation.labels.device)
+        content = torch.argsort(validation.features.sum(1), stable=True)  # not in the order of rows
+        order = content[torch.randperm(len(content), generator=generator).to(content.device)]
         kept = [order[validation.labels[order] == label][:k] for label in validation.labels.unique()]
         rows = torch.cat(kept)
         return Rows(validation.features[rows], validation.labels[rows])

@@ -120,7 +120,7 @@ def train_head(
         validation: Validation rows; they are only looked at.
     """
     head = make_head(support)
-    if not plan.early_stopping:
+    if not (plan.early_stopping and plan.epochs):
         return head, train(head, support, plan)
     if validation is not None:
         noted = [train(make_head(support), support, plan, held_out=validation)]

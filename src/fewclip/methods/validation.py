@@ -29,13 +29,20 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, name: str =
     Raises:
         FeatureError: With scikit-learn's own words for what is wrong.
     """
+    if getattr(X, "ndim", 2) == 3:
+        raise FeatureError(
+            f"{name} of {type(estimator).__name__}",
+            expected="features (n, d)",
+            got=f"shape {tuple(X.shape)}",
+            fix="Pass X[:, 0], the features without spatial tokens; calip alone takes tokens.",
+        )
     try:
         checked: Any = validate_data(estimator, X, reset=reset, dtype=[np.float32, np.float64])
     except ValueError as error:
         raise FeatureError(
             f"{name} of {type(estimator).__name__}",
             expected="features (n, d), finite numbers",
-            got=f"this: {error}",
+            got=f"this: {str(error).rstrip('.')}",
             fix="Check where the features come from.",
         ) from error
     # Encoders give floating-point features. Integers come from scikit-learn's own checks, which hold that a

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fewclip.selection.accuracy import AccuracyRule
-from fewclip.selection.judge import Judge, Setting
+from fewclip.selection.judge import Judge, Setting, is_flat
 from fewclip.selection.likelihood import LikelihoodRule
 from fewclip.selection.result import (
     PROTOCOLS,
@@ -76,7 +76,10 @@ def search(
 
 
 def _cross_fit(judge: Judge, pick: Callable[[Tensor], tuple[Setting, float]], kind: str) -> Estimate | None:
-    """Accuracy with every image judged under the setting that the other folds choose."""
+    """Accuracy with every image judged under the setting that the other folds choose.
+
+    They choose among what was tried on all rows; the temperature of each mix, too, comes from all of them.
+    """
     folds = judge.folds()
     right = torch.zeros_like(judge.weights, dtype=torch.bool)
     for fold in range(int(folds.max()) + 1):
@@ -100,6 +103,7 @@ __all__ = [
     "Setting",
     "effective_number",
     "estimate_accuracy",
+    "is_flat",
     "search",
     "wilson_interval",
 ]

@@ -16,6 +16,11 @@ MAX_FOLDS = 5  # of the cross-fitted estimate
 _DUST = 1e-6  # relative; a smaller spread is rounding, not evidence
 
 
+def is_flat(logits: Tensor) -> bool:
+    """Whether the classes differ by no more than rounding."""
+    return spread(logits) <= _DUST * float(logits.abs().mean())
+
+
 @dataclass(frozen=True)
 class Judge:
     """Rows that a protocol judges, and the pieces of their logits A + αB.
@@ -45,9 +50,7 @@ class Judge:
         if key not in self._last:
             self._last.clear()
             b = self.cache_logits(setting)
-            size = spread(b)
-            flat = size <= _DUST * float(b.abs().mean())
-            self._last[key] = b, 0.0 if flat else self.base_spread / size
+            self._last[key] = b, 0.0 if is_flat(b) else self.base_spread / spread(b)
         return self._last[key]
 
     def right(self, setting: Setting, alpha: float) -> Tensor:
@@ -73,10 +76,15 @@ class Judge:
         return sums.index_add_(0, self.images, self.weights.double())
 
     def folds(self) -> Tensor:
-        """Fold of each image, (m,): the images of a class are dealt out in turn; −1 for one without rows."""
+        """Fold of each image, (m,): those of a class are dealt out in turn; −1 for one without rows.
+
+        In an order of content, not of rows.
+        """
         fold = torch.full_like(self.image_weights, -1, dtype=torch.int64)
+        content = self.per_image(self.base_logits.sum(1))
         owners = [self.images[self.labels == label].unique() for label in self.labels.unique()]
         n_folds = max(2, min(MAX_FOLDS, max(len(images) for images in owners)))
         for images in owners:
+            images = images[torch.argsort(content[images], stable=True)]
             fold[images] = torch.arange(len(images), device=fold.device) % n_folds
         return fold

@@ -25,7 +25,7 @@ from fewclip.selection.result import effective_number
 STRENGTHS: tuple[float, ...] = (0.0, *(0.01 * 2**i for i in range(14)))  # … 82
 CAUTION = 0.5  # standard errors given up for a weaker cache
 _IMAGINARY = 2  # images that see no difference: without them a handful that agree would prove anything
-_DIGITS = 6  # of a mean log-likelihood that count
+_TIE = 1e-4  # nats an image; less is rounding, and settings that are tried earlier win ties
 
 
 class Proof(NamedTuple):
@@ -102,7 +102,7 @@ class LikelihoodRule:
         """The setting and α chosen by the images ``keep``, (m,) bool."""
         weights = self.judge.image_weights[keep]
         scores = [_mean(tried.likelihood[keep], weights) for tried in self.tried.values()]
-        key = list(self.tried)[max(range(len(scores)), key=lambda k: scores[k])]
+        key = list(self.tried)[_first_best(scores)]
         best = self.tried[key]
         if self.alpha is not None:
             return best.setting, self.alpha
@@ -148,8 +148,8 @@ class LikelihoodRule:
             for name, values in space.items():
                 line = [here | {name: value} for value in values]
                 scores = [self._try(setting) for setting in line]
-                k = max(range(len(line)), key=lambda k: scores[k])
-                if scores[k] > best:
+                k = _first_best(scores)
+                if scores[k] > best + _TIE:
                     here, best, changed = line[k], scores[k], True
 
     def _try(self, setting: Setting) -> float:
@@ -214,7 +214,7 @@ def weakest(likelihood: Tensor, weights: Tensor) -> int:
     """
     top = int(likelihood.sum(0).argmax())
     gap, error = _paired(likelihood[:, top, None] - likelihood, weights)
-    return int((gap <= CAUTION * error + 10.0**-_DIGITS).int().argmax())
+    return int((gap <= CAUTION * error + _TIE / 100).int().argmax())
 
 
 def _paired(differences: Tensor, weights: Tensor, *, imaginary: int = 0) -> tuple[Tensor, Tensor]:
@@ -226,7 +226,12 @@ def _paired(differences: Tensor, weights: Tensor, *, imaginary: int = 0) -> tupl
     return mean, (d - w[:, None] * mean).square().sum(0).sqrt() / w.sum()
 
 
+def _first_best(scores: Sequence[float]) -> int:
+    """The first of those that share the best score."""
+    return next(k for k, score in enumerate(scores) if score >= max(scores) - _TIE)
+
+
 def _mean(likelihood: Tensor, weights: Tensor) -> float:
-    """Mean log-likelihood an image; a difference that is rounding is none."""
+    """Mean log-likelihood an image."""
     mean = float(likelihood.sum() / weights.sum())
-    return round(mean, _DIGITS) if math.isfinite(mean) else -math.inf
+    return mean if math.isfinite(mean) else -math.inf
