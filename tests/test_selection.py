@@ -14,6 +14,7 @@ from reference import naive
 from reference.tasks import make_task
 
 from fewclip.methods import APE, METHODS, TipAdapter, ZeroShot
+from fewclip.selection import CAUTIOUS, default_strength
 from fewclip.selection.likelihood import standard_errors, weakest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -535,3 +536,57 @@ def test_the_scale_of_the_text_does_not_decide_about_the_images(Method):
     gain, possible = (clf.score(task.Xq, task.yq) - zero_shot, full.score(task.Xq, task.yq) - zero_shot)
     assert possible > 0.3
     assert gain >= 0.9 * possible
+
+
+# ---- one image a class ----
+
+
+def odds(logits, labels):
+    n = len(labels)
+    return default_strength(torch.tensor(logits), torch.tensor(labels), torch.arange(n), torch.ones(n))
+
+
+def test_the_strength_is_the_odds_of_the_text_to_be_wrong():
+    # Right on 8 of 10 images: Laplace's p = 9/12, odds (1 − p)/p = 1/3.
+    logits = 10 * np.eye(10)
+    logits[[8, 9]] = logits[[9, 8]]
+    assert odds(logits, list(range(10))) == pytest.approx(1 / 3)
+    # Right on all 20: p = 21/22, odds 1/21.
+    assert odds(10 * np.eye(20), list(range(20))) == pytest.approx(1 / 21)
+
+
+def test_text_that_knows_nothing_proves_nothing():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        assert odds(rng.normal(size=(30, 30)), list(range(30))) == CAUTIOUS
+    assert odds(10 * np.eye(4), list(range(4))) == CAUTIOUS  # four images are too few
+
+
+@cache_methods
+def test_one_image_a_class_counts_as_much_as_the_text_errs(real, Method):
+    # The same task, the same images; only the text is worse. A fixed strength of 0.1 gave 67 to 70 %.
+    T = real["text_features"] / np.linalg.norm(real["text_features"], axis=1, keepdims=True)
+    noise = np.random.default_rng(0).normal(size=T.shape) / np.sqrt(T.shape[1])
+    for worse, least in ((0, 0.1), (1, 25), (2, 45)):
+        text = (T + worse * noise).astype(np.float32)
+        rows = draw(real, [1] * 69, 0)
+        X, y = real["train_features"][rows], real["train_labels"][rows]
+        clf = Method(text, classes=np.arange(69)).fit(X, y)
+        zero_shot = ZeroShot(text, classes=np.arange(69)).fit(X, y)
+        assert accuracy(clf, real) >= accuracy(zero_shot, real) + least
+        assert "odds of the text" in clf.selection_.note
+
+
+@cache_methods
+@pytest.mark.parametrize("what", ["noise features", "shuffled labels"])
+def test_one_useless_image_a_class_does_little_harm(real, Method, what):
+    losses = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        rows = draw(real, [1] * 69, seed)
+        X, y = real["train_features"][rows], real["train_labels"][rows]
+        X, y = (rng.normal(size=X.shape), y) if what == "noise features" else (X, rng.permutation(y))
+        clf = Method(real["text_features"], classes=np.arange(69)).fit(X, y)
+        losses.append(accuracy(real["zero_shot"], real) - accuracy(clf, real))
+    assert np.mean(losses) <= 0.5
+    assert max(losses) <= 1.5

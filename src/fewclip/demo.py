@@ -271,7 +271,7 @@ def _report(
             *data.notes,
             "The spread is over draws of the labelled images.",
             "Settings were chosen by leave-one-out on the labelled images; with one image a class nothing "
-            "can be left out, and fixed cautious settings are used.",
+            "can be left out, and the images count as much as the text errs about them.",
         ],
         next_commands=commands,
     )

@@ -38,7 +38,9 @@ def adapter_lines(folder: Path, config: Mapping[str, Any]) -> str:
     method, encoder = config["method"], config["encoder"]
     estimate = method["selection"]["estimate"]
     counts = dict(zip(method["classes"], config["fit"]["shots"], strict=True))
-    settings = ", ".join(f"{k} {v:.4g}" for k, v in method["selection"]["settings"].items()) or "nothing to choose"
+    settings = (
+        ", ".join(f"{k} {v:.4g}" for k, v in method["selection"]["settings"].items()) or "nothing to choose"
+    )
     lines = [
         f"adapter   {display_path(folder)} (format {config['format_version']})",
         f"method    {method['name']}; settings: {settings} ({method['selection']['protocol']})",

@@ -30,11 +30,13 @@ from fewclip.methods.leave_one_out import (
 )
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import (
+    CAUTIOUS,
     FEWSHOT_LABELS,
     Judge,
     Protocol,
     SelectionResult,
     Setting,
+    default_strength,
     is_flat,
     search,
 )
@@ -42,7 +44,6 @@ from fewclip.selection import (
 T = TypeVar("T")
 _TILE = 2**22  # affinities held at once in prediction (float32: 16 MiB)
 BETAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # tried for beta="auto"
-DEFAULT_STRENGTH = 0.1  # where nothing can be judged: little to gain, next to nothing to lose
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,12 @@ class CacheMethod(FewShotMethod):
         protocol, note = self._protocol(support, validation)
         if protocol == "none":
             setting = self._default_setting()
-            alpha = self._default_alpha(support, key_sets, setting)
-            strength = DEFAULT_STRENGTH if is_auto(self.alpha) else None
+            strength = self._default_strength(support)
+            alpha = self._default_alpha(support, key_sets, setting, strength=strength)
+            if is_auto(self.alpha):
+                note = f"{note} The images weigh {strength:.2g} × the text: {self._why(strength)}."
+            else:
+                strength = None
             return SelectionResult("none", {**setting, "alpha": alpha}, strength=strength, note=note)
         space = self._search_space()
         if protocol == "loo" or validation is None:
@@ -157,11 +162,22 @@ class CacheMethod(FewShotMethod):
         if self.selection == "none":
             return "none", "Fixed defaults, as asked for."
         if int(support.shots.max()) < 2:
-            return "none", (
-                "Fixed defaults: with one image a class nothing can be left out, so the images count little "
-                f"(strength {DEFAULT_STRENGTH})."
-            )
+            return "none", "Fixed defaults: with one image a class nothing can be left out."
         return "loo", "Chosen by leave-one-out on the labelled images; no further label was used."
+
+    def _default_strength(self, support: Support) -> float:
+        if self.text_features is None:  # class means have seen the images
+            return CAUTIOUS
+        left_out = left_out_rows(support, min_shots=1)
+        rows = left_out.rows
+        logits = self._support_logits(support)[rows]
+        return default_strength(logits, support.labels[rows], support.images[rows], left_out.weights)
+
+    @staticmethod
+    def _why(strength: float) -> str:
+        if strength == CAUTIOUS:
+            return "little, for nothing shows how good the text is"
+        return "the odds of the text to be wrong about them"
 
     def _default_alpha(
         self,
@@ -169,7 +185,7 @@ class CacheMethod(FewShotMethod):
         key_sets: Callable[[int], KeySet],
         setting: Setting,
         *,
-        strength: float = DEFAULT_STRENGTH,
+        strength: float,
     ) -> float:
         """α of a strength, measured on the labelled images, each with its own class removed.
 

@@ -62,9 +62,8 @@ class TrainedCacheMethod(CacheMethod):
         return result
 
     def _training_alpha(self, support: Support, setting: Setting) -> float:
-        return self._default_alpha(
-            support, lambda n: self._key_set(support, n), setting, strength=TRAINING_STRENGTH
-        )
+        strength = max(TRAINING_STRENGTH, self._default_strength(support))
+        return self._default_alpha(support, lambda n: self._key_set(support, n), setting, strength=strength)
 
     def _key_set(self, support: Support, n_channels: int, seen: Tensor | None = None) -> KeySet:
         return KeySet(support.keys)

@@ -29,6 +29,7 @@ from fewclip.selection.result import (
     estimate_accuracy,
     wilson_interval,
 )
+from fewclip.selection.strength import CAUTIOUS, default_strength
 
 FEWSHOT_LABELS = 4  # validation labels a class that ``fewshot`` spends at most
 
@@ -94,6 +95,7 @@ def _cross_fit(judge: Judge, pick: Callable[[Tensor], tuple[Setting, float]], ki
 
 
 __all__ = [
+    "CAUTIOUS",
     "FEWSHOT_LABELS",
     "PROTOCOLS",
     "Estimate",
@@ -101,6 +103,7 @@ __all__ = [
     "Protocol",
     "SelectionResult",
     "Setting",
+    "default_strength",
     "effective_number",
     "estimate_accuracy",
     "is_flat",

@@ -1,0 +1,42 @@
+"""How strong a cache should be where nothing can be left out: as far as the text errs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fewclip.functional import best_scale, log_likelihood
+from fewclip.selection.likelihood import Proof, standard_errors
+
+CAUTIOUS = 0.05  # strength where nothing is known: little to gain, next to nothing to lose
+KNOWN = Proof(2.0, 5)  # that the text knows the images; noise and shuffled labels stay below 1
+_MOST = 20.0
+
+
+def default_strength(text_logits: Tensor, labels: Tensor, images: Tensor, weights: Tensor) -> float:
+    """The odds (1 − p)/p that the text is wrong, p its accuracy on the labelled images, unseen by it.
+
+    A text that is right on nine of ten images is worth nine times as much as the images; one that is right on
+    one of ten a ninth. Where the text is not proven to know the images better than chance, they may be noise
+    or wrongly labelled as well: then ``CAUTIOUS``.
+
+    Args:
+        text_logits: Zero-shot logits of the labelled rows, (r, c).
+        labels: Class index of each row, (r,).
+        images: Which image each row is a view of, (r,).
+        weights: Weight of each row, (r,); 1 in sum for the rows of a class.
+    """
+    scale = best_scale(text_logits, labels, weights)
+    known = log_likelihood(scale * text_logits, labels) + math.log(text_logits.shape[1])
+    per_image = torch.zeros(int(images.max()) + 1, 2, dtype=torch.float64, device=images.device)
+    rows = torch.stack([known.double() * weights, weights.double()], dim=1)
+    per_image.index_add_(0, images, rows)
+    gain, weight = per_image[per_image[:, 1] > 0].T
+    if len(weight) < KNOWN.witnesses or standard_errors(gain, weight) < KNOWN.errors:
+        return CAUTIOUS
+    right = (text_logits.argmax(1) == labels).double() @ weights.double() / weights.double().sum()
+    n = float(weight.sum() ** 2 / weight.square().sum())
+    p = float((right * n + 1) / (n + 2))  # Laplace's rule: none is perfect for having seen a few
+    return min((1 - p) / p, _MOST)
