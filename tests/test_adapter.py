@@ -552,6 +552,16 @@ def test_reading_an_adapter_needs_no_encoder(saved):
     assert read_adapter(saved).tensors["text_features_"].shape == (3, FakeEncoder.dim)
 
 
+def test_the_card_says_how_settings_were_chosen(photos, tmp_path):
+    fitted = fit(photos)
+    card = (fitted.save_pretrained(tmp_path / "a.adapter") / "README.md").read_text(encoding="utf-8")
+    assert "## How its settings were chosen" in card
+    assert f"Protocol `loo`, {len(fitted.method_.selection_.table)} settings tried" in card
+    assert "labels used beyond those above: 0" in card
+    zero_shot = fit(photos, method="zero-shot").save_pretrained(tmp_path / "z.adapter") / "README.md"
+    assert "How its settings" not in zero_shot.read_text(encoding="utf-8")
+
+
 # ---- adapters that users keep ----
 
 

@@ -5,6 +5,8 @@ Everything is judged on Caltech-101's validation split, here called queries: the
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from reference import naive
 from reference.tasks import make_task
 
+from fewclip.errors import ParameterError
 from fewclip.methods import APE, METHODS, TipAdapter, ZeroShot
 from fewclip.selection import CAUTIOUS, default_strength
 from fewclip.selection.likelihood import standard_errors, weakest
@@ -590,3 +593,23 @@ def test_one_useless_image_a_class_does_little_harm(real, Method, what):
         losses.append(accuracy(real["zero_shot"], real) - accuracy(clf, real))
     assert np.mean(losses) <= 0.5
     assert max(losses) <= 1.5
+
+
+# ---- looking at it ----
+
+
+def test_what_was_tried_can_be_plotted():
+    task = make_task((4, 4, 4, 4), noise=2, text_noise=2)
+    chosen = APE(task.T, logit_scale=20.0).fit(task.X, task.y).selection_
+    axes = chosen.plot()
+    (points,) = axes.collections
+    assert len(points.get_offsets()) == len(chosen.table) > 5
+    assert axes.get_ylabel() == "mean log-likelihood (nats)"
+    assert chosen.plot(axes) is axes
+    with pytest.raises(ParameterError, match="tried none"):
+        APE(task.T, selection="none").fit(task.X, task.y).selection_.plot()
+
+
+def test_importing_the_methods_needs_no_matplotlib():
+    script = "import sys, fewclip.methods, fewclip.selection; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+_SHOWN = 5  # of the settings that were tried
 _PACKAGES = ("fewclip", "torch", "numpy", "scikit-learn", "pillow", "onnxruntime")
 
 
@@ -50,6 +51,7 @@ def write(name: str, config: Mapping[str, Any], summary: str) -> str:
             summary.replace("`", "'"),
             "```",
             "",
+            *_selection(config["method"]["selection"]),
             "| class | labelled images | prompts |",
             "|---|---|---|",
             *rows,
@@ -74,6 +76,26 @@ def write(name: str, config: Mapping[str, Any], summary: str) -> str:
             "",
         ]
     )
+
+
+def _selection(selection: Mapping[str, Any]) -> list[str]:
+    """The best of the settings that were tried, as a table; nothing where none was."""
+    tried = sorted(selection["table"], key=lambda row: -row["score"])[:_SHOWN]
+    if not tried:
+        return []
+    names = list(tried[0])
+    return [
+        "## How its settings were chosen",
+        "",
+        f"Protocol `{selection['protocol']}`, {len(selection['table'])} settings tried in "
+        f"{selection['seconds']:.1f} s, "
+        f"labels used beyond those above: {selection['labels_used']}. The best:",
+        "",
+        f"| {' | '.join(names)} |",
+        "|---" * len(names) + "|",
+        *(f"| {' | '.join(f'{row[name]:.4g}' for name in names)} |" for row in tried),
+        "",
+    ]
 
 
 def _cell(text: Any) -> str:

@@ -50,6 +50,12 @@ class SelectionResult:
     note: str = ""
     table: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
+    def plot(self, axes: Any = None) -> Any:
+        """Score against strength of what was tried, on matplotlib axes; see ``plot_selection``."""
+        from fewclip.selection.plot import plot_selection
+
+        return plot_selection(self, axes)
+
 
 def estimate_accuracy(
     right: Tensor, zero_shot_right: Tensor, weights: Tensor, images: Tensor, kind: str
