@@ -201,13 +201,13 @@ class FewShotClassifier:
             views=views,
             random_state=self.random_state or 0,
             batch_size=self.batch_size,
-            tokens=_with_tokens(method, encoder),
+            tokens=with_tokens(method, encoder),
             progress=self.progress if progress is None else progress,
         )
 
     def _classified(self, sources: Sequence[Source], task: str) -> Iterator[tuple[EncodedImages, np.ndarray]]:
         """Some images at a time: what the encoder made of them, and the probabilities of each row."""
-        step = _TOKEN_CHUNK if _with_tokens(self.method_, self.encoder_) else _CHUNK
+        step = _TOKEN_CHUNK if with_tokens(self.method_, self.encoder_) else _CHUNK
         with tqdm(total=len(sources), desc=task, unit="image", disable=not self.progress, delay=0.5) as bar:
             for start in range(0, len(sources), step):
                 part = sources[start : start + step]
@@ -395,7 +395,8 @@ class FewShotClassifier:
         return self.adapter_
 
 
-def _with_tokens(method: FewShotMethod, encoder: Encoder) -> bool:
+def with_tokens(method: FewShotMethod | type[FewShotMethod], encoder: Encoder) -> bool:
+    """Whether images are encoded with spatial tokens: the method uses them and the encoder has them."""
     return method.uses_tokens and isinstance(encoder, TokenEncoder)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from fewclip.classifier import FewShotClassifier
+from fewclip.classifier import FewShotClassifier, with_tokens
 from fewclip.data import (
     FeatureStore,
     LabelledSources,
@@ -25,7 +25,7 @@ from fewclip.data import (
     labelled_sources,
 )
 from fewclip.encoders import load_encoder
-from fewclip.encoders.base import Encoder, TokenEncoder
+from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import encode_prompts, encode_sources, readable
 from fewclip.errors import DataError, MissingExtraError
 from fewclip.evaluation import Comparison, Data, check_methods, compare
@@ -208,7 +208,7 @@ def _features(
             encoder,
             store=store,
             batch_size=batch_size,
-            tokens=any(METHODS[name].uses_tokens for name in methods) and isinstance(encoder, TokenEncoder),
+            tokens=any(with_tokens(METHODS[name], encoder) for name in methods),
             progress=progress,
         )
     encoded.require(data.pool.origin, skip_unreadable=False)

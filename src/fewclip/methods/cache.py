@@ -37,7 +37,7 @@ from fewclip.selection import (
     SelectionResult,
     Setting,
     default_strength,
-    is_flat,
+    real_spread,
     search,
 )
 
@@ -130,7 +130,7 @@ class CacheMethod(FewShotMethod):
             strength = self._default_strength(support)
             alpha = self._default_alpha(support, key_sets, setting, strength=strength)
             if is_auto(self.alpha):
-                note = f"{note} The images weigh {strength:.2g} × the text: {self._why(strength)}."
+                note = f"{note} {self._why(strength)}"
             else:
                 strength = None
             return SelectionResult("none", {**setting, "alpha": alpha}, strength=strength, note=note)
@@ -176,8 +176,8 @@ class CacheMethod(FewShotMethod):
     @staticmethod
     def _why(strength: float) -> str:
         if strength == CAUTIOUS:
-            return "little, for nothing shows how good the text is"
-        return "the odds of the text to be wrong about them"
+            return "They weigh little, for nothing shows how good the text is."
+        return "Their weight is the odds of the text to be wrong about them."
 
     def _default_alpha(
         self,
@@ -196,10 +196,11 @@ class CacheMethod(FewShotMethod):
         key_set = key_sets(int(setting.get("n_channels", self.n_features_in_)))
         values = self._values(key_set, key_set.cosines(support.features), setting)
         sums = removed_class_sums(support, values, factors=self.class_factors_)
-        if is_flat(sums):
+        size = real_spread(sums)
+        if not size:
             values = self._values(key_set, key_set.cosines(self.text_features_), setting)
-            sums = self._balance(class_sums(values, support.key_labels, support.n_classes))
-        return 0.0 if is_flat(sums) else strength * spread(self._support_logits(support)) / spread(sums)
+            size = real_spread(self._balance(class_sums(values, support.key_labels, support.n_classes)))
+        return strength * spread(self._support_logits(support)) / size if size else 0.0
 
     def _leave_one_out_judge(self, support: Support) -> Judge:
         left_out, folds = left_out_rows(support), self._folds(support)
@@ -249,8 +250,7 @@ class CacheMethod(FewShotMethod):
         """Fold of each key, (m,): whatever is chosen by labels is chosen without the fold that it judges."""
         folds = torch.zeros_like(support.key_labels)
         if self._chooses_channels:
-            order, place = support.by_class()
-            folds[order] = place % min(MAX_FOLDS, max(2, int(support.shots.max())))
+            folds = support.places() % min(MAX_FOLDS, max(2, int(support.shots.max())))
         return folds
 
     def _validation_values(

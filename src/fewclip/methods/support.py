@@ -50,6 +50,11 @@ class Support:
         first = (shots.cumsum(0) - shots)[self.key_labels[order]]
         return order, torch.arange(len(order), device=order.device) - first
 
+    def places(self) -> Tensor:
+        """Place of each key among those of its class, (m,), in that order."""
+        order, place = self.by_class()
+        return torch.empty_like(place).scatter_(0, order, place)
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 from fewclip.errors import ParameterError, TrainingError
 from fewclip.functional import balance_factors
 from fewclip.methods.cache import is_number
+from fewclip.methods.leave_one_out import MAX_FOLDS
 from fewclip.methods.support import Rows, Support
 
-MAX_FOLDS = 4  # of the cross-fitting that chooses when to stop
 History = list[dict[str, float]]
 
 
@@ -163,12 +163,10 @@ def _cross_entropy(support: Support, balanced: bool) -> Callable[[Tensor, Tensor
 
 def _folds(support: Support) -> list[tuple[Support, Rows]]:
     """(the rest, what is left out): one shot of every class with at least two, up to four times."""
-    order, place = support.by_class()
-    shots, position = support.shots, torch.empty_like(order)
-    position[order] = place
+    shots, places = support.shots, support.places()
     several = shots[support.key_labels] > 1
     n_folds = min(MAX_FOLDS, int(shots.max())) if bool(several.any()) else 0
-    return [_leave_out(support, several & (position == fold)) for fold in range(n_folds)]
+    return [_leave_out(support, several & (places == fold)) for fold in range(n_folds)]
 
 
 def _leave_out(support: Support, out: Tensor) -> tuple[Support, Rows]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fewclip.selection.accuracy import AccuracyRule
-from fewclip.selection.judge import Judge, Setting, is_flat
+from fewclip.selection.judge import Judge, Setting, real_spread, strength_of
 from fewclip.selection.likelihood import LikelihoodRule
 from fewclip.selection.result import (
     PROTOCOLS,
@@ -67,7 +67,7 @@ def search(
     result = SelectionResult(
         protocol=protocol,
         settings={**setting, "alpha": best},
-        strength=best / unit_alpha if unit_alpha else 0.0,
+        strength=strength_of(best, unit_alpha),
         labels_used=labels_used,
         estimate=_cross_fit(judge, rule.pick, kind),
         note=note,
@@ -106,7 +106,7 @@ __all__ = [
     "default_strength",
     "effective_number",
     "estimate_accuracy",
-    "is_flat",
+    "real_spread",
     "search",
     "wilson_interval",
 ]

@@ -9,7 +9,7 @@ from itertools import product
 from torch import Tensor
 
 from fewclip.functional import best_of_intervals, winning_intervals
-from fewclip.selection.judge import Judge, Setting
+from fewclip.selection.judge import Judge, Setting, strength_of
 
 _ROUNDS = 3  # of halving the grid around the best setting
 
@@ -65,7 +65,7 @@ class AccuracyRule:
         for tried in self.tried.values():
             alpha = self._alpha(tried, self.judge.weights)
             accuracy = float(self.judge.weights[tried.right(alpha)].sum() / total)
-            strength = alpha / tried.unit_alpha if tried.unit_alpha else 0.0
+            strength = strength_of(alpha, tried.unit_alpha)
             row = {"alpha": alpha, "strength": strength, "score": accuracy, "accuracy": accuracy}
             rows.append({**tried.setting, **row})
         return rows
@@ -75,8 +75,7 @@ class AccuracyRule:
 
         def merit(key: tuple[float, ...]) -> tuple[float, float]:
             tried, alpha = self.tried[key], alphas[key]
-            strength = alpha / tried.unit_alpha if tried.unit_alpha else 0.0
-            return round(float(weights[tried.right(alpha)].sum()), 9), -strength
+            return round(float(weights[tried.right(alpha)].sum()), 9), -strength_of(alpha, tried.unit_alpha)
 
         key = max(self.tried, key=merit)
         return self.tried[key], alphas[key]

@@ -16,9 +16,21 @@ MAX_FOLDS = 5  # of the cross-fitted estimate
 _DUST = 1e-6  # relative; a smaller spread is rounding, not evidence
 
 
-def is_flat(logits: Tensor) -> bool:
-    """Whether the classes differ by no more than rounding."""
-    return spread(logits) <= _DUST * float(logits.abs().mean())
+def real_spread(logits: Tensor) -> float:
+    """Spread of logits; 0 if the classes differ by no more than rounding."""
+    size = spread(logits)
+    return size if size > _DUST * float(logits.abs().mean()) else 0.0
+
+
+def strength_of(alpha: float, unit_alpha: float) -> float:
+    """α as a strength, ``unit_alpha`` being that of strength 1; 0 for a cache that says nothing."""
+    return alpha / unit_alpha if unit_alpha else 0.0
+
+
+def sum_by_image(values: Tensor, images: Tensor) -> Tensor:
+    """Values of rows (n,) summed over the rows of each image, (m,), in float64."""
+    sums = torch.zeros(int(images.max()) + 1, dtype=torch.float64, device=values.device)
+    return sums.index_add_(0, images, values.double())
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,8 @@ class Judge:
         if key not in self._last:
             self._last.clear()
             b = self.cache_logits(setting)
-            self._last[key] = b, 0.0 if is_flat(b) else self.base_spread / spread(b)
+            size = real_spread(b)
+            self._last[key] = b, self.base_spread / size if size else 0.0
         return self._last[key]
 
     def right(self, setting: Setting, alpha: float) -> Tensor:
@@ -61,8 +74,7 @@ class Judge:
 
     def per_image(self, values: Tensor) -> Tensor:
         """Values of rows (n,), weighted and summed over the rows of each image, (m,), in float64."""
-        sums = torch.zeros(len(self.image_weights), dtype=torch.float64, device=values.device)
-        return sums.index_add_(0, self.images, values.double() * self.weights.double())
+        return sum_by_image(values.double() * self.weights.double(), self.images)
 
     @cached_property
     def base_spread(self) -> float:
@@ -72,8 +84,7 @@ class Judge:
     @cached_property
     def image_weights(self) -> Tensor:
         """Weight of each image, (m,), float64; 0 for one that no row is a view of."""
-        sums = torch.zeros(int(self.images.max()) + 1, dtype=torch.float64, device=self.images.device)
-        return sums.index_add_(0, self.images, self.weights.double())
+        return sum_by_image(self.weights, self.images)
 
     def folds(self) -> Tensor:
         """Fold of each image, (m,): those of a class are dealt out in turn; −1 for one without rows.

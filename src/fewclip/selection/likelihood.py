@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fewclip.functional import best_mix, best_scale, log_likelihood
-from fewclip.selection.judge import Judge, Setting
+from fewclip.selection.judge import Judge, Setting, strength_of
 from fewclip.selection.result import effective_number
 
 STRENGTHS: tuple[float, ...] = (0.0, *(0.01 * 2**i for i in range(14)))  # … 82
@@ -173,7 +173,7 @@ class LikelihoodRule:
             alpha = v / u * unit_alpha
             likelihood = judge.per_image(log_likelihood(u * judge.base_logits + v * scaled, judge.labels))
         accuracy = float(judge.weights[judge.right(setting, alpha)].sum() / judge.weights.sum())
-        return Tried(setting, alpha, alpha / unit_alpha if unit_alpha else 0.0, likelihood, accuracy)
+        return Tried(setting, alpha, strength_of(alpha, unit_alpha), likelihood, accuracy)
 
     def _profile(self, key: tuple[float, ...]) -> Profile:
         if key not in self._profiles:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from fewclip.functional import best_scale, log_likelihood
+from fewclip.selection.judge import sum_by_image
 from fewclip.selection.likelihood import Proof, standard_errors
+from fewclip.selection.result import effective_number
 
 CAUTIOUS = 0.05  # strength where nothing is known: little to gain, next to nothing to lose
 KNOWN = Proof(2.0, 5)  # that the text knows the images; noise and shuffled labels stay below 1
@@ -30,13 +31,11 @@ def default_strength(text_logits: Tensor, labels: Tensor, images: Tensor, weight
     """
     scale = best_scale(text_logits, labels, weights)
     known = log_likelihood(scale * text_logits, labels) + math.log(text_logits.shape[1])
-    per_image = torch.zeros(int(images.max()) + 1, 2, dtype=torch.float64, device=images.device)
-    rows = torch.stack([known.double() * weights, weights.double()], dim=1)
-    per_image.index_add_(0, images, rows)
-    gain, weight = per_image[per_image[:, 1] > 0].T
+    gain, weight = sum_by_image(known.double() * weights, images), sum_by_image(weights, images)
+    gain, weight = gain[weight > 0], weight[weight > 0]
     if len(weight) < KNOWN.witnesses or standard_errors(gain, weight) < KNOWN.errors:
         return CAUTIOUS
     right = (text_logits.argmax(1) == labels).double() @ weights.double() / weights.double().sum()
-    n = float(weight.sum() ** 2 / weight.square().sum())
+    n = effective_number(weight)
     p = float((right * n + 1) / (n + 2))  # Laplace's rule: none is perfect for having seen a few
     return min((1 - p) / p, _MOST)
