@@ -16,6 +16,7 @@ from reference import naive
 from reference.tasks import make_task
 
 from fewclip.errors import ParameterError
+from fewclip.evaluation.stress import made_up_task
 from fewclip.methods import APE, METHODS, TipAdapter, ZeroShot
 from fewclip.selection import CAUTIOUS, default_strength
 from fewclip.selection.likelihood import standard_errors, weakest
@@ -550,12 +551,27 @@ def odds(logits, labels):
 
 
 def test_the_strength_is_the_odds_of_the_text_to_be_wrong():
-    # Right on 8 of 10 images: Laplace's p = 9/12, odds (1 − p)/p = 1/3.
-    logits = 10 * np.eye(10)
-    logits[[8, 9]] = logits[[9, 8]]
-    assert odds(logits, list(range(10))) == pytest.approx(1 / 3)
-    # Right on all 20: p = 21/22, odds 1/21.
-    assert odds(10 * np.eye(20), list(range(20))) == pytest.approx(1 / 21)
+    # Right on all 20: Laplace's p = 21/22, and half a standard error √(p(1 − p)/20) more.
+    p = 21 / 22 + 0.5 * np.sqrt(21 / 22 / 22 / 20)
+    assert odds(10 * np.eye(20), list(range(20))) == pytest.approx((1 - p) / p, rel=1e-4)
+    # Near misses: the text is right on 15 of 20, and on the others its second choice is.
+    logits = 3 * np.eye(20)
+    for i in range(15, 20):
+        logits[i, i - 1] = 3.1
+    p = 16 / 22 + 0.5 * np.sqrt(16 * 6 / 22**2 / 20)
+    assert odds(logits, list(range(20))) == pytest.approx((1 - p) / p, rel=0.1)
+
+
+def test_labels_that_the_text_finds_incredible_do_not_make_it_look_bad():
+    for seed in range(3):
+        task = made_up_task(seed, n_classes=60)
+        logits = 50 * task.pool[::40] @ task.text.T
+        labels = np.arange(60)
+        clean = odds(logits, labels.tolist())
+        flipped = np.random.default_rng(seed).permutation(60)[:12]
+        labels[flipped] = np.roll(labels[flipped], 1)
+        assert (logits.argmax(1) != labels).mean() > 0.35  # counted as errors of the text: odds above 0.5
+        assert odds(logits, labels.tolist()) < 1.5 * clean < 0.75
 
 
 def test_text_that_knows_nothing_proves_nothing():

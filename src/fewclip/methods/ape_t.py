@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -33,7 +32,7 @@ class APET(TrainedCacheMethod):
             takes all images at once.
         early_stopping: Stop after the epoch with the smallest loss on ``X_val``, or on left-out shots.
         verbose: Whether a progress bar shows loss and accuracy.
-        text_features, classes, logit_scale, selection, class_balance, device, random_state: See
+        text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
             ``FewShotMethod``.
 
     Attributes:
@@ -48,6 +47,7 @@ class APET(TrainedCacheMethod):
     """
 
     _training_beta = 1.0
+    _adapts_text = True
 
     def __init__(
         self,
@@ -67,12 +67,13 @@ class APET(TrainedCacheMethod):
         logit_scale: float = 100.0,
         selection: str = "auto",
         class_balance: bool = True,
+        safe: bool = True,
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
         super().__init__(
             text_features, classes=classes, logit_scale=logit_scale, selection=selection,
-            class_balance=class_balance, device=device, random_state=random_state,
+            class_balance=class_balance, safe=safe, device=device, random_state=random_state,
         )  # fmt: skip
         self.alpha = alpha
         self.beta = beta
@@ -92,21 +93,12 @@ class APET(TrainedCacheMethod):
         super()._check_settings()
         check_criterion_weights(self)
 
-    def _prepare(self) -> None:
-        self.residual_channels_ = refine_channels(
-            self.text_features_, channel_counts(self, (0.8,))[0], weights=self.criterion_weights
-        )
+    def _head(self, support: Support, of: Support | None = None) -> CacheHead:
+        return _Head(self, support, of)
 
-    def _head(self, support: Support, alpha: float, beta: float) -> nn.Module:
-        return _Head(self, support, alpha, beta)
-
-    def _adopt(self, head: Any, support: Support) -> None:
-        with torch.no_grad():
-            self.residual_ = head.learnt_residual()
-            self.keys_ = add_residual(
-                support.keys, self.residual_[support.key_labels], self.residual_channels_
-            )
-            self.key_weights_ = head.value_weights.detach()
+    def _adopt(self, head: Any) -> None:
+        super()._adopt(head)
+        self.residual_channels_, self.residual_ = head.channels, head.learnt_residual().detach()
 
     def _base_logits(self, queries: Tensor) -> Tensor:
         text = add_residual(self.text_features_, self.residual_, self.residual_channels_)
@@ -114,9 +106,11 @@ class APET(TrainedCacheMethod):
 
 
 class _Head(CacheHead):
-    def __init__(self, method: APET, support: Support, alpha: float, beta: float) -> None:
-        super().__init__(method, support, alpha, beta)
-        self.keys, self.channels = support.keys, method.residual_channels_
+    def __init__(self, method: APET, support: Support, of: Support | None) -> None:
+        super().__init__(method, support, of)
+        n_channels = channel_counts(method, (0.8,))[0]
+        self.keys = support.keys
+        self.channels = refine_channels(self.text, n_channels, weights=method.criterion_weights)
         self.present = (support.shots > 0).to(self.text.dtype)[:, None]
         self.residual = nn.Parameter(self.text.new_zeros(len(self.text), len(self.channels)))
         self.value_weights = nn.Parameter(self.text.new_ones(len(self.keys)))
@@ -125,9 +119,11 @@ class _Head(CacheHead):
         """R with zeros for classes that no image speaks of, (c, Q)."""
         return self.residual * self.present
 
-    def forward(self, queries: Tensor, own: Tensor | None = None) -> Tensor:
-        residual = self.learnt_residual()
-        text = add_residual(self.text, residual, self.channels)
-        keys = add_residual(self.keys, residual[self.labels], self.channels)
-        text_logits = zero_shot_logits(queries, text, logit_scale=self.scale)
-        return text_logits + self.cache(queries, keys, self.value_weights, own)
+    def learnt_text(self) -> Tensor:
+        return add_residual(self.text, self.learnt_residual(), self.channels)
+
+    def learnt_keys(self) -> Tensor:
+        return add_residual(self.keys, self.learnt_residual()[self.labels], self.channels)
+
+    def learnt_weights(self) -> Tensor:
+        return self.value_weights

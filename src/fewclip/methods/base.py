@@ -25,7 +25,7 @@ from fewclip.methods.validation import (
     encode_labels,
     unit_rows,
 )
-from fewclip.selection import PROTOCOLS, SelectionResult
+from fewclip.selection import FEWSHOT_LABELS, PROTOCOLS, Protocol, SelectionResult
 
 _LANES = 16  # float32 numbers of the widest register
 _TILE_ROWS = 2048  # queries of one prediction that are on the device at once
@@ -49,6 +49,10 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
             ``none`` where no class has two images).
         class_balance: Scale the cache sum of each class by k̄/k_c, and let classes without images live on
             their text. False: the published sums.
+        safe: Whether a method that learns more than a weight of the cache is mixed back towards zero-shot,
+            z₀ + λ(z − z₀), as far as images that it has not learnt ask for (λ = 1: not at all). Cache
+            methods are such mixes by their α. Nothing is mixed where α is a number, where nothing can be
+            judged, or where ``full`` finds no gain on ``X_val``.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, …
         random_state: Seed of methods that draw random numbers, an int or None.
 
@@ -59,6 +63,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         support_features_: One unit-norm key an image, (m, d); views of an image are averaged.
         support_labels_: Class index of each key, (m,).
         selection_: What was tried and chosen, a ``SelectionResult``.
+        mix_: λ of the safe mix, 0–1; 1: the bare method.
         temperature_: Divisor of logits in ``predict_proba``; 1 until calibrated.
     """
 
@@ -69,6 +74,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
     support_labels_: Tensor
     selection_: SelectionResult
     temperature_: float
+    mix_: float = 1.0
 
     uses_tokens: ClassVar[bool] = False
     """Whether ``X`` may hold spatial tokens, (n, 1 + L, d)."""
@@ -81,6 +87,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         logit_scale: float = 100.0,
         selection: str = "auto",
         class_balance: bool = True,
+        safe: bool = True,
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
@@ -89,6 +96,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         self.logit_scale = logit_scale
         self.selection = selection
         self.class_balance = class_balance
+        self.safe = safe
         self.device = device
         self.random_state = random_state
 
@@ -144,7 +152,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         )
         self.support_features_, self.support_labels_ = support.keys, support.key_labels
         self.text_features_ = self._text_rows(support)
-        self.temperature_ = 1.0
+        self.temperature_ = self.mix_ = 1.0
         self.selection_ = self._fit(support, self._validation_rows(X_val, y_val, X))
         return self
 
@@ -170,7 +178,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         n = len(queries)
         missing = -n % _LANES
         filled = torch.cat([queries, queries[:1].expand(missing, *queries.shape[1:])]) if missing else queries
-        return self._logits(filled)[:n]
+        return self._mixed_logits(filled)[:n]
 
     def predict(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Labels, (n,)."""
@@ -202,13 +210,18 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         """
         with torch.inference_mode():
             queries = self._tensor(self._checked_queries(X))
-            logits, text = self._logits(queries), self._text_logits(queries)
+            logits, text = self._mixed_logits(queries), self._text_logits(queries)
             contributions = self._key_contributions(queries)
             if contributions is None:
                 contributions = queries.new_zeros(len(queries), len(self.support_labels_))
+            contributions = self.mix_ * contributions
             return text.cpu().numpy(), (logits - text).cpu().numpy(), contributions.cpu().numpy()
 
     # ---- shared pieces ----
+
+    def _mixed_logits(self, queries: Tensor) -> Tensor:
+        logits = self._logits(queries)
+        return logits if self.mix_ == 1 else torch.lerp(self._text_logits(queries), logits, self.mix_)
 
     def _text_logits(self, queries: Tensor) -> Tensor:
         return zero_shot_logits(queries, self.text_features_, logit_scale=self.logit_scale)
@@ -300,11 +313,41 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
                     got="neither",
                     fix="Pass text_features=, or leave the class out of classes=.",
                 )
-            return unit(class_sums(support.keys.T, support.key_labels, support.n_classes).T)
+            return self._text_in(support)
         rows = check_text_features(self.text_features, self.n_features_in_)
         if self.classes is not None:
             rows = rows[np.argsort(np.asarray(self.classes))]
         return self._tensor(rows)
+
+    def _text_in(self, support: Support) -> Tensor:
+        """Text features, (c, d); where there are none, the class means of ``support`` stand in."""
+        if self.text_features is not None:
+            return self.text_features_
+        return unit(class_sums(support.keys.T, support.key_labels, support.n_classes).T)
+
+    def _protocol(self, support: Support, validation: Rows | None) -> tuple[Protocol, str]:
+        """The protocol in use and a sentence about it."""
+        if self.selection in ("full", "fewshot"):
+            return self.selection, f"Chosen on validation labels (protocol {self.selection!r})."  # type: ignore[return-value]
+        if self.selection == "auto" and validation is not None:
+            return "full", "Chosen on all validation labels."
+        if self.selection == "none":
+            return "none", "Fixed defaults, as asked for."
+        if int(support.shots.max()) < 2:
+            return "none", "Fixed defaults: with one image a class nothing can be left out."
+        return "loo", "Chosen by leave-one-out on the labelled images; no further label was used."
+
+    def _judged_rows(self, support: Support, validation: Rows, protocol: Protocol) -> Rows:
+        """All validation rows; for ``fewshot`` min(k, 4) of every class, k the mean number of shots."""
+        if protocol != "fewshot":
+            return validation
+        k = min(FEWSHOT_LABELS, max(1, round(len(support.keys) / int((support.shots > 0).sum()))))
+        generator = torch.Generator().manual_seed(self.random_state or 0)
+        content = torch.argsort(validation.features.sum(1), stable=True)  # not in the order of rows
+        order = content[torch.randperm(len(content), generator=generator).to(content.device)]
+        kept = [order[validation.labels[order] == label][:k] for label in validation.labels.unique()]
+        rows = torch.cat(kept)
+        return Rows(validation.features[rows], validation.labels[rows])
 
     def _validation_rows(self, X_val: Any, y_val: Any, X: np.ndarray) -> Rows | None:
         if X_val is None or y_val is None:

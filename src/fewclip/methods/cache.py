@@ -31,9 +31,7 @@ from fewclip.methods.leave_one_out import (
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import (
     CAUTIOUS,
-    FEWSHOT_LABELS,
     Judge,
-    Protocol,
     SelectionResult,
     Setting,
     default_strength,
@@ -154,17 +152,6 @@ class CacheMethod(FewShotMethod):
             note=note,
         )
 
-    def _protocol(self, support: Support, validation: Rows | None) -> tuple[Protocol, str]:
-        if self.selection in ("full", "fewshot"):
-            return self.selection, f"Chosen on validation labels (protocol {self.selection!r})."  # type: ignore[return-value]
-        if self.selection == "auto" and validation is not None:
-            return "full", "Chosen on all validation labels."
-        if self.selection == "none":
-            return "none", "Fixed defaults, as asked for."
-        if int(support.shots.max()) < 2:
-            return "none", "Fixed defaults: with one image a class nothing can be left out."
-        return "loo", "Chosen by leave-one-out on the labelled images; no further label was used."
-
     def _default_strength(self, support: Support) -> float:
         if self.text_features is None:  # class means have seen the images
             return CAUTIOUS
@@ -272,18 +259,6 @@ class CacheMethod(FewShotMethod):
         images = torch.arange(len(rows.labels), device=rows.labels.device)
         weights = torch.ones_like(images, dtype=torch.float32)
         return Judge(self._base_logits(rows.features), sums, rows.labels, images, weights)
-
-    def _judged_rows(self, support: Support, validation: Rows, protocol: Protocol) -> Rows:
-        """All validation rows; for ``fewshot`` min(k, 4) of every class, k the mean number of shots."""
-        if protocol != "fewshot":
-            return validation
-        k = min(FEWSHOT_LABELS, max(1, round(len(support.keys) / int((support.shots > 0).sum()))))
-        generator = torch.Generator().manual_seed(self.random_state or 0)
-        content = torch.argsort(validation.features.sum(1), stable=True)  # not in the order of rows
-        order = content[torch.randperm(len(content), generator=generator).to(content.device)]
-        kept = [order[validation.labels[order] == label][:k] for label in validation.labels.unique()]
-        rows = torch.cat(kept)
-        return Rows(validation.features[rows], validation.labels[rows])
 
     # ---- prediction ----
 

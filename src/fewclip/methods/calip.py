@@ -52,6 +52,7 @@ class CALIP(ZeroShot):
         logit_scale: float = 100.0,
         selection: str = "auto",
         class_balance: bool = True,
+        safe: bool = True,
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
@@ -61,6 +62,7 @@ class CALIP(ZeroShot):
             logit_scale=logit_scale,
             selection=selection,
             class_balance=class_balance,
+            safe=safe,
             device=device,
             random_state=random_state,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +15,9 @@ from fewclip.errors import ParameterError
 from fewclip.functional import clip_adapter_features, zero_shot_logits
 from fewclip.methods.base import FewShotMethod
 from fewclip.methods.cache import is_number
+from fewclip.methods.judged_heads import judged_heads
 from fewclip.methods.support import Rows, Support
-from fewclip.methods.training import check_plan, train_head
+from fewclip.methods.training import check_plan, train, train_head
 from fewclip.selection import SelectionResult
 
 SIDES = ("image", "text", "both")
@@ -32,7 +34,7 @@ class CLIPAdapter(FewShotMethod):
             takes all images at once.
         early_stopping: Stop after the epoch with the smallest loss on ``X_val``, or on left-out shots.
         verbose: Whether a progress bar shows loss and accuracy.
-        text_features, classes, logit_scale, selection, class_balance, device, random_state: See
+        text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
             ``FewShotMethod``. ``random_state`` also draws the first weights.
 
     Attributes:
@@ -67,12 +69,13 @@ class CLIPAdapter(FewShotMethod):
         logit_scale: float = 100.0,
         selection: str = "auto",
         class_balance: bool = True,
+        safe: bool = True,
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
         super().__init__(
             text_features, classes=classes, logit_scale=logit_scale, selection=selection,
-            class_balance=class_balance, device=device, random_state=random_state,
+            class_balance=class_balance, safe=safe, device=device, random_state=random_state,
         )  # fmt: skip
         self.side = side
         self.residual_ratio = residual_ratio
@@ -85,20 +88,33 @@ class CLIPAdapter(FewShotMethod):
 
     def _fit(self, support: Support, validation: Rows | None) -> SelectionResult:
         self._check_settings()
-        head, self.history_ = train_head(lambda _: self._head(), support, check_plan(self), validation)
-        note = "A fixed number of epochs; no further label was used."
-        if self.early_stopping:
-            note = "Stopped early on " + ("validation labels." if validation else "left-out shots.")
+        plan = check_plan(self)
+        head, self.history_, epochs = train_head(self._head, support, plan, validation)
+
+        def retrained(rest: Support, what: str) -> nn.Module:
+            head = self._head(rest)
+            train(head, rest, plan, stop_after=epochs, what=what)
+            return head
+
+        rows = judged_heads(self, support, validation, head, retrained)
         self.n_parameters_ = sum(p.numel() for p in head.parameters())
         for name in ("image_down_", "image_up_", "text_down_", "text_up_"):
             setattr(self, name, None)
         for name, parameter in head.named_parameters():
             setattr(self, f"{name}_", parameter.detach())
+        if rows is None:
+            note = "A fixed number of epochs; no further label was used."
+            result = SelectionResult("none", {}, note=note)
+        else:
+            with torch.no_grad():
+                result = rows.mix(rows.each(lambda head, x: head(x)), safe=self.safe)
+        self.mix_ = result.settings.get("mix", 1.0)
         used = len(validation.labels) if self.early_stopping and validation else 0
-        return SelectionResult("none", {}, labels_used=used, note=note)
+        return dataclasses.replace(result, labels_used=max(used, result.labels_used))
 
-    def _head(self) -> nn.Module:
-        return _Head(self.text_features_, self.side, self.residual_ratio, self.logit_scale, self.random_state)
+    def _head(self, support: Support) -> nn.Module:
+        text = self._text_in(support)
+        return _Head(text, self.side, self.residual_ratio, self.logit_scale, self.random_state)
 
     def _logits(self, queries: Tensor) -> Tensor:
         image, text = (self.image_down_, self.image_up_), (self.text_down_, self.text_up_)

@@ -8,7 +8,6 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from fewclip.functional import zero_shot_logits
 from fewclip.methods.support import Support
 from fewclip.methods.trained_cache import CacheHead, TrainedCacheMethod
 
@@ -24,7 +23,7 @@ class TipAdapterF(TrainedCacheMethod):
             takes all images at once.
         early_stopping: Stop after the epoch with the smallest loss on ``X_val``, or on left-out shots.
         verbose: Whether a progress bar shows loss and accuracy.
-        text_features, classes, logit_scale, selection, class_balance, device, random_state: See
+        text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
             ``FewShotMethod``.
 
     Differs from the published code: no epoch, α or β is chosen on the test set; an image that is learnt
@@ -51,12 +50,13 @@ class TipAdapterF(TrainedCacheMethod):
         logit_scale: float = 100.0,
         selection: str = "auto",
         class_balance: bool = True,
+        safe: bool = True,
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
         super().__init__(
             text_features, classes=classes, logit_scale=logit_scale, selection=selection,
-            class_balance=class_balance, device=device, random_state=random_state,
+            class_balance=class_balance, safe=safe, device=device, random_state=random_state,
         )  # fmt: skip
         self.alpha = alpha
         self.beta = beta
@@ -67,19 +67,14 @@ class TipAdapterF(TrainedCacheMethod):
         self.early_stopping = early_stopping
         self.verbose = verbose
 
-    def _head(self, support: Support, alpha: float, beta: float) -> nn.Module:
-        return _Head(self, support, alpha, beta)
-
-    def _adopt(self, head: Any, support: Support) -> None:
-        self.keys_ = head.keys.detach()
-        self.key_weights_ = self.keys_.new_ones(len(self.keys_))
+    def _head(self, support: Support, of: Support | None = None) -> CacheHead:
+        return _Head(self, support, of)
 
 
 class _Head(CacheHead):
-    def __init__(self, method: TipAdapterF, support: Support, alpha: float, beta: float) -> None:
-        super().__init__(method, support, alpha, beta)
+    def __init__(self, method: TipAdapterF, support: Support, of: Support | None) -> None:
+        super().__init__(method, support, of)
         self.keys = nn.Parameter(support.keys.clone())
 
-    def forward(self, queries: Tensor, own: Tensor | None = None) -> Tensor:
-        text_logits = zero_shot_logits(queries, self.text, logit_scale=self.scale)
-        return text_logits + self.cache(queries, self.keys, None, own)
+    def learnt_keys(self) -> Tensor:
+        return self.keys

@@ -49,7 +49,7 @@ class TipX(CacheMethod):
         gamma: Weight γ ≥ 0 of the Tip-X term; needs ``alpha`` > 0 beside it. ``"auto"``: chosen as a
             multiple of α.
         temperature: τ > 0, on cosines; the paper has 0.5.
-        text_features, classes, logit_scale, selection, class_balance, device, random_state: See
+        text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
             ``FewShotMethod``.
 
     Attributes:
@@ -76,12 +76,13 @@ class TipX(CacheMethod):
         logit_scale: float = 100.0,
         selection: str = "auto",
         class_balance: bool = True,
+        safe: bool = True,
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
         super().__init__(
             text_features, classes=classes, logit_scale=logit_scale, selection=selection,
-            class_balance=class_balance, device=device, random_state=random_state,
+            class_balance=class_balance, safe=safe, device=device, random_state=random_state,
         )  # fmt: skip
         self.alpha = alpha
         self.beta = beta

@@ -1,25 +1,28 @@
-"""Cache methods whose keys learn: train at one α and β, then choose both again where labels allow."""
+"""Cache methods whose keys learn: trained at one α and β, both chosen afterwards."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from fewclip.functional import affinity, class_sums, leave_one_out_sums
+from fewclip.functional import affinity, class_sums, fill_absent, leave_one_out_sums, zero_shot_logits
 from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, one_or
+from fewclip.methods.judged_heads import JudgedHeads, judged_heads
 from fewclip.methods.support import Rows, Support
-from fewclip.methods.training import Plan, check_plan, train_head
-from fewclip.selection import SelectionResult, Setting, search
+from fewclip.methods.training import Plan, check_plan, train, train_head
+from fewclip.selection import SelectionResult, Setting
 
 TRAINING_STRENGTH = 0.2  # of the cache while its keys learn, for alpha="auto"
 
 
 class TrainedCacheMethod(CacheMethod):
-    """Trains a head on the labelled images; then α and β are chosen again on validation labels, if any.
+    """Trains a head on the labelled images at one α and β; then both are chosen.
+
+    On validation labels if given, else on folds that leave one shot of every class out of the training.
 
     Attributes:
         history_: Loss and accuracy of every epoch.
@@ -27,43 +30,48 @@ class TrainedCacheMethod(CacheMethod):
     """
 
     _training_beta: float  # β while keys learn, for beta="auto"
+    _adapts_text: ClassVar[bool] = False
+    """Whether more than the cache is learnt, so that α alone does not lead back to zero-shot."""
     history_: list[dict[str, float]]
     n_parameters_: int
 
     @abstractmethod
-    def _head(self, support: Support, alpha: float, beta: float) -> nn.Module:
-        """What learns: gives logits (n, c) of unit-norm features (n, d)."""
+    def _head(self, support: Support, of: Support | None = None) -> CacheHead:
+        """What learns ``support``, all images of the fit or some ``of`` them."""
 
-    @abstractmethod
-    def _adopt(self, head: Any, support: Support) -> None:
-        """Takes the trained parameters over into ``keys_``, ``key_weights_``, …"""
-
-    def _prepare(self) -> None:
-        """Whatever the heads need that stays as it is while they learn."""
+    def _adopt(self, head: CacheHead) -> None:
+        """Takes over what was learnt."""
+        self.keys_, self.key_weights_ = head.learnt_keys().detach(), head.learnt_weights().detach()
 
     def _plan(self) -> Plan:
         return check_plan(self)
 
     def _fit(self, support: Support, validation: Rows | None) -> SelectionResult:
         self._check_settings()
-        self._prepare()
         plan = self._plan()
         self.class_factors_, self.present_ = self._class_factors(support), support.shots > 0
         self.channels_ = None
         setting = self._default_setting()
-        alpha = self._training_alpha(support, setting)
-        head, self.history_ = train_head(
-            lambda images: self._head(images, alpha, setting["beta"]), support, plan, validation
-        )
-        self.n_parameters_ = sum(p.numel() for p in head.parameters())
-        self._adopt(head, support)
-        result = self._choose(support, validation, {**setting, "alpha": alpha})
-        self.alpha_, self.beta_ = float(result.settings["alpha"]), float(result.settings["beta"])
-        return result
-
-    def _training_alpha(self, support: Support, setting: Setting) -> float:
         strength = max(TRAINING_STRENGTH, self._default_strength(support))
-        return self._default_alpha(support, lambda n: self._key_set(support, n), setting, strength=strength)
+        self.alpha_ = self._default_alpha(
+            support, lambda n: self._key_set(support, n), setting, strength=strength
+        )
+        self.beta_ = float(setting["beta"])
+        head, self.history_, epochs = train_head(self._head, support, plan, validation)
+        self.n_parameters_ = sum(p.numel() for p in head.parameters())
+
+        def retrained(rest: Support, what: str) -> nn.Module:
+            head = self._head(rest, of=support)
+            train(head, rest, plan, stop_after=epochs, what=what)
+            return head
+
+        rows = judged_heads(self, support, validation, head, retrained)
+        with torch.no_grad():
+            self._adopt(head)
+            result = self._choose(rows)
+        self.alpha_, self.beta_ = float(result.settings["alpha"]), float(result.settings["beta"])
+        self.mix_ = float(result.settings.get("mix", 1.0))
+        return result
 
     def _key_set(self, support: Support, n_channels: int, seen: Tensor | None = None) -> KeySet:
         return KeySet(support.keys)
@@ -74,58 +82,90 @@ class TrainedCacheMethod(CacheMethod):
     def _default_setting(self) -> Setting:
         return {"beta": one_or(self.beta, (self._training_beta,))[0]}
 
-    def _choose(
-        self, support: Support, validation: Rows | None, trained_at: dict[str, float]
-    ) -> SelectionResult:
-        protocol, _ = self._protocol(support, validation)
-        if protocol not in ("full", "fewshot") or validation is None:
+    def _choose(self, rows: JudgedHeads | None) -> SelectionResult:
+        if rows is None:
             note = "α and β stay as they were trained; no further label was used."
-            return SelectionResult("none", trained_at, note=note)
-        rows = self._judged_rows(support, validation, protocol)
-        key_set = KeySet(self.keys_)
-        cosines = key_set.cosines(rows.features)
-        judge = self._validation_judge(
-            support, rows, lambda setting: self._values(key_set, cosines, setting) * self.key_weights_
-        )
-        result = search(
-            judge,
+            return SelectionResult("none", {"beta": self.beta_, "alpha": self.alpha_}, note=note)
+        base_logits = rows.each(lambda head, x: head.base_logits(x))
+
+        def sums(setting: Setting) -> Tensor:
+            return rows.each(lambda head, x: head.sums(x, setting["beta"]))
+
+        result = rows.search(
+            base_logits,
+            sums,
             self._search_space(),
             start=self._default_setting(),
-            protocol=protocol,
             alpha=None if is_auto(self.alpha) else float(self.alpha),
-            labels_used=len(rows.labels),
-            note=f"α and β chosen after training (protocol {protocol!r}).",
         )
-        if result.estimate is None:
+        if not (self._adapts_text and self.safe and is_auto(self.alpha)):
             return result
-        right = self._text_logits(rows.features).argmax(1) == rows.labels
-        estimate = dataclasses.replace(result.estimate, zero_shot=float(right.float().mean()))
-        return dataclasses.replace(result, estimate=estimate)
+        mixed = rows.mix(base_logits + result.settings["alpha"] * sums(result.settings), safe=True)
+        return dataclasses.replace(result, settings=result.settings | mixed.settings, estimate=mixed.estimate)
 
 
 class CacheHead(nn.Module):
-    """Zero-shot logits plus a cache with keys that learn."""
+    """Zero-shot logits plus a cache with keys that learn.
 
-    def __init__(self, method: CacheMethod, support: Support, alpha: float, beta: float) -> None:
+    Args:
+        method: With the α and β to learn at.
+        support: The images to learn.
+        of: All images of the fit, where ``support`` is a part of them: classes that have lost an image weigh
+            as much as before.
+    """
+
+    def __init__(self, method: TrainedCacheMethod, support: Support, of: Support | None = None) -> None:
         super().__init__()
-        self.text, self.scale = method.text_features_, method.logit_scale
-        self.labels, self.factors = support.key_labels, method._class_factors(support)
-        self.shots = support.shots[support.key_labels].to(self.text)
-        self.alpha, self.beta = alpha, beta
+        self.text, self.scale = method._text_in(support), method.logit_scale
+        self.labels, self.all_shots = support.key_labels, support.shots
+        shots = support.shots if of is None else of.shots
+        self.factors = method.class_factors_ * shots / support.shots.clamp(min=1)
+        self.fill, self.alpha, self.beta = method.class_balance, method.alpha_, method.beta_
 
-    def cache(self, queries: Tensor, keys: Tensor, weights: Tensor | None, own: Tensor | None) -> Tensor:
-        """α times the balanced class sums, (n, c).
+    # ---- what a method implements ----
+
+    def learnt_text(self) -> Tensor:
+        """T as learnt, (c, d)."""
+        return self.text
+
+    @abstractmethod
+    def learnt_keys(self) -> Tensor:
+        """Keys, (m, d)."""
+
+    def learnt_weights(self) -> Tensor:
+        """Weight of each key, (m,)."""
+        return self.text.new_ones(len(self.labels))
+
+    # ---- logits ----
+
+    def forward(self, queries: Tensor, own: Tensor | None = None) -> Tensor:
+        """Logits (n, c) of unit-norm features (n, d); ``own``: the image that each row is a view of, (n,)."""
+        return self.base_logits(queries) + self.alpha * self._cache(queries, own)
+
+    def base_logits(self, queries: Tensor) -> Tensor:
+        """What the cache is added to, (n, c)."""
+        return zero_shot_logits(queries, self.learnt_text(), logit_scale=self.scale)
+
+    def sums(self, queries: Tensor, beta: float) -> Tensor:
+        """Balanced class sums at another β, (n, c)."""
+        sums = class_sums(self._values(queries, beta), self.labels, len(self.text)) * self.factors
+        return fill_absent(sums, self.all_shots > 0) if self.fill else sums
+
+    def _values(self, queries: Tensor, beta: float) -> Tensor:
+        return affinity(queries @ self.learnt_keys().T, beta=beta) * self.learnt_weights()
+
+    def _cache(self, queries: Tensor, own: Tensor | None) -> Tensor:
+        """Balanced class sums, (n, c).
 
         An image that is learnt leaves its own key out, as in leave-one-out: the key is the answer, and
         where it counts there is nothing to learn. The only key of a class stays.
         """
-        values = affinity(queries @ keys.T, beta=self.beta)
-        values = values if weights is None else values * weights
+        values, n_classes = self._values(queries, self.beta), len(self.text)
         if own is None:
-            return self.alpha * self.factors * class_sums(values, self.labels, len(self.text))
-        n_classes, shots = len(self.text), self.shots[own][:, None]
-        weight = torch.ones_like(self.shots)
-        sums = leave_one_out_sums(values, self.labels, n_classes, own=own, key_weights=weight)
+            return self.factors * class_sums(values, self.labels, n_classes)
+        alike = values.new_ones(len(self.labels))
+        sums = leave_one_out_sums(values, self.labels, n_classes, own=own, key_weights=alike)
         column = self.labels[own][:, None]
-        rest = torch.where(shots > 1, sums.gather(1, column), values.gather(1, own[:, None]))
-        return self.alpha * self.factors * sums.scatter(1, column, rest)
+        alone = self.all_shots[column] < 2
+        rest = torch.where(alone, values.gather(1, own[:, None]), sums.gather(1, column))
+        return self.factors * sums.scatter(1, column, rest)

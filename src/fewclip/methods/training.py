@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,11 @@ from tqdm.auto import tqdm
 from fewclip.errors import ParameterError, TrainingError
 from fewclip.functional import balance_factors
 from fewclip.methods.cache import is_number
-from fewclip.methods.leave_one_out import MAX_FOLDS
+from fewclip.methods.folds import shot_folds
 from fewclip.methods.support import Rows, Support
 
 History = list[dict[str, float]]
+H = TypeVar("H", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def train(
     *,
     held_out: Rows | None = None,
     stop_after: int | None = None,
+    what: str = "training",
 ) -> History:
     """Minimises the cross-entropy of ``head(features)``, logits (n, c), on the labelled images.
 
@@ -62,6 +64,7 @@ def train(
         plan: Rates and sizes.
         held_out: Rows whose loss is noted after every epoch, never trained on.
         stop_after: Epochs to run of the schedule's ``plan.epochs``; None: all.
+        what: What the progress bar is called.
 
     Returns:
         One entry an epoch: ``epoch``, ``loss`` and ``accuracy`` (0–1) on the images while they were learnt,
@@ -82,7 +85,7 @@ def train(
     views = _Views(support)
     history: History = []
     epochs = range(1, (plan.epochs if stop_after is None else stop_after) + 1)
-    with tqdm(epochs, desc="training", unit="epoch", disable=not plan.verbose) as bar:
+    with tqdm(epochs, desc=what, unit="epoch", disable=not plan.verbose) as bar:
         for epoch in bar:
             total, right = 0.0, 0
             for rows in views.draw(generator).split(batch):
@@ -106,8 +109,8 @@ def train(
 
 
 def train_head(
-    make_head: Callable[[Support], nn.Module], support: Support, plan: Plan, validation: Rows | None
-) -> tuple[nn.Module, History]:
+    make_head: Callable[[Support], H], support: Support, plan: Plan, validation: Rows | None
+) -> tuple[H, History, int]:
     """Trains a fresh head; where the plan stops early, for the epochs that serve images not trained on.
 
     Their number is that of the smallest held-out loss: on ``validation`` if given, else of folds of the
@@ -118,19 +121,23 @@ def train_head(
         support: The labelled images.
         plan: Rates, sizes, and the largest number of epochs.
         validation: Validation rows; they are only looked at.
+
+    Returns:
+        The head, its history, and the number of epochs it learnt.
     """
     head = make_head(support)
     if not (plan.early_stopping and plan.epochs):
-        return head, train(head, support, plan)
+        return head, train(head, support, plan), plan.epochs
     if validation is not None:
         noted = [train(make_head(support), support, plan, held_out=validation)]
     else:
-        noted = [train(make_head(rest), rest, plan, held_out=out) for rest, out in _folds(support)]
-    best: int | None = None
+        folds = shot_folds(support)
+        noted = [train(make_head(f.rest), f.rest, plan, held_out=f.out(support)) for f in folds]
+    best = plan.epochs
     if noted:
         losses = torch.tensor([[entry["held_out_loss"] for entry in history] for history in noted])
         best = int(losses.mean(0).argmin()) + 1
-    return head, train(head, support, plan, held_out=validation, stop_after=best)
+    return head, train(head, support, plan, held_out=validation, stop_after=best), best
 
 
 class _Views:
@@ -159,28 +166,6 @@ def _cross_entropy(support: Support, balanced: bool) -> Callable[[Tensor, Tensor
     absent = support.shots == 0
     # A class that nobody shows would only be pushed away from every image.
     return lambda logits, labels: weighted(logits.masked_fill(absent, -torch.inf), labels)
-
-
-def _folds(support: Support) -> list[tuple[Support, Rows]]:
-    """(the rest, what is left out): one shot of every class with at least two, up to four times."""
-    shots, places = support.shots, support.places()
-    several = shots[support.key_labels] > 1
-    n_folds = min(MAX_FOLDS, int(shots.max())) if bool(several.any()) else 0
-    return [_leave_out(support, several & (places == fold)) for fold in range(n_folds)]
-
-
-def _leave_out(support: Support, out: Tensor) -> tuple[Support, Rows]:
-    rows_out = out[support.images]
-    renumbered = (~out).cumsum(0) - 1
-    rest = Support(
-        support.features[~rows_out],
-        support.labels[~rows_out],
-        renumbered[support.images[~rows_out]],
-        support.keys[~out],
-        support.key_labels[~out],
-        support.n_classes,
-    )
-    return rest, Rows(support.features[rows_out], support.labels[rows_out])
 
 
 def _check_finite(loss: Tensor, epoch: int, plan: Plan) -> None:

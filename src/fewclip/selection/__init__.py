@@ -20,6 +20,7 @@ from torch import Tensor
 from fewclip.selection.accuracy import AccuracyRule
 from fewclip.selection.judge import Judge, Setting, real_spread, strength_of
 from fewclip.selection.likelihood import LikelihoodRule
+from fewclip.selection.mix import MixRule
 from fewclip.selection.result import (
     PROTOCOLS,
     Estimate,
@@ -61,10 +62,48 @@ def search(
         rule = AccuracyRule(judge, space, alpha=alpha)
     else:
         rule = LikelihoodRule(judge, space, start=start, alpha=alpha)
+    result = _picked(judge, rule, protocol, labels_used, note)
+    return dataclasses.replace(result, seconds=time.perf_counter() - begun)
+
+
+def search_mix(
+    judge: Judge, *, protocol: Protocol, safe: bool, labels_used: int = 0, note: str = ""
+) -> SelectionResult:
+    """Chooses λ of the safe mix z₀ + λ(z − z₀), within 0–1, as the setting ``mix``.
+
+    ``full`` leaves λ at 1 unless another is right on more rows.
+
+    Args:
+        judge: The rows; z₀ and, as cache logits, z − z₀.
+        protocol: As in ``search``.
+        safe: False: λ is 1, and only judged.
+        labels_used: Passed through to the result.
+        note: Passed through to the result.
+    """
+    begun = time.perf_counter()
+
+    def picked(rule: AccuracyRule | LikelihoodRule) -> SelectionResult:
+        return _picked(judge, rule, protocol, labels_used, note)
+
+    if protocol == "full":
+        result = bare = picked(AccuracyRule(judge, {}, alpha=1.0))
+        if safe:
+            best = picked(AccuracyRule(judge, {}))
+            better = best.table[0]["accuracy"] > bare.table[0]["accuracy"]
+            result = best if better and best.settings["alpha"] <= 1 else bare
+    else:
+        result = picked(MixRule(judge, alpha=None if safe else 1.0))
+    seconds = time.perf_counter() - begun
+    return dataclasses.replace(result, settings={"mix": result.settings["alpha"]}, seconds=seconds)
+
+
+def _picked(
+    judge: Judge, rule: AccuracyRule | LikelihoodRule, protocol: Protocol, labels_used: int, note: str
+) -> SelectionResult:
     setting, best = rule.pick(judge.image_weights > 0)
     unit_alpha = judge.term(setting)[1]
     kind = "leave-one-out estimate" if protocol == "loo" else "validation estimate"
-    result = SelectionResult(
+    return SelectionResult(
         protocol=protocol,
         settings={**setting, "alpha": best},
         strength=strength_of(best, unit_alpha),
@@ -73,7 +112,6 @@ def search(
         note=note,
         table=rule.table(),
     )
-    return dataclasses.replace(result, seconds=time.perf_counter() - begun)
 
 
 def _cross_fit(judge: Judge, pick: Callable[[Tensor], tuple[Setting, float]], kind: str) -> Estimate | None:
@@ -108,5 +146,6 @@ __all__ = [
     "estimate_accuracy",
     "real_spread",
     "search",
+    "search_mix",
     "wilson_interval",
 ]

@@ -11,7 +11,8 @@ from torch import Tensor
 from fewclip.functional import best_of_intervals, winning_intervals
 from fewclip.selection.judge import Judge, Setting, strength_of
 
-_ROUNDS = 3  # of halving the grid around the best setting
+_ROUNDS = 3  # of halving the grid
+_PEAKS = 8  # settings around which it is halved: accuracy has many small peaks
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class AccuracyRule:
 
     Args:
         judge: The rows.
-        space: Values of each setting; all combinations are tried, then finer ones around the best.
+        space: Values of each setting; all combinations are tried, then finer ones around the best few.
         alpha: A fixed α; None: chosen too.
     """
 
@@ -49,14 +50,15 @@ class AccuracyRule:
         for values in product(*space.values()):
             self._try(dict(zip(space, values, strict=True)))
         for level in range(1, _ROUNDS + 1):
-            best = self._best(judge.weights)[0].setting
-            for finer in _around(best, space, level):
-                self._try(finer)
+            for best in self._ranking(judge.weights)[:_PEAKS]:
+                for finer in _around(best.setting, space, level):
+                    self._try(finer)
 
     def pick(self, keep: Tensor) -> tuple[Setting, float]:
         """The setting and α chosen by the images ``keep``, (m,) bool."""
-        tried, alpha = self._best(self.judge.weights * keep[self.judge.images])
-        return tried.setting, alpha
+        weights = self.judge.weights * keep[self.judge.images]
+        best = self._ranking(weights)[0]
+        return best.setting, self._alpha(best, weights)
 
     def table(self) -> list[dict[str, float]]:
         """One row a setting that was tried; the score is the accuracy."""
@@ -70,15 +72,15 @@ class AccuracyRule:
             rows.append({**tried.setting, **row})
         return rows
 
-    def _best(self, weights: Tensor) -> tuple[Tried, float]:
-        alphas = {key: self._alpha(tried, weights) for key, tried in self.tried.items()}
+    def _ranking(self, weights: Tensor) -> list[Tried]:
+        """What was tried, the best first."""
 
-        def merit(key: tuple[float, ...]) -> tuple[float, float]:
-            tried, alpha = self.tried[key], alphas[key]
-            return round(float(weights[tried.right(alpha)].sum()), 9), -strength_of(alpha, tried.unit_alpha)
+        def merit(tried: Tried) -> tuple[float, float]:
+            alpha = self._alpha(tried, weights)
+            right = round(float(weights[tried.right(alpha)].sum()), 9)
+            return right, -strength_of(alpha, tried.unit_alpha)
 
-        key = max(self.tried, key=merit)
-        return self.tried[key], alphas[key]
+        return sorted(self.tried.values(), key=merit, reverse=True)
 
     def _alpha(self, tried: Tried, weights: Tensor) -> float:
         return tried.best_alpha(weights) if self.alpha is None else self.alpha
@@ -92,7 +94,7 @@ class AccuracyRule:
 
 
 def _around(best: Setting, space: Mapping[str, Sequence[float]], level: int) -> list[dict[str, float]]:
-    """Neighbours of the best setting, 1/2ᵏ of a grid step away: β by its logarithm, others as they are.
+    """Neighbours within the space, 1/2ᵏ of a grid step away: β by its logarithm, others as they are.
 
     Channels are not refined: each number of them is another cache.
     """
@@ -105,6 +107,6 @@ def _around(best: Setting, space: Mapping[str, Sequence[float]], level: int) -> 
             if name == "beta":
                 value = best[name] * (values[1] / values[0]) ** share
             else:
-                value = max(0.0, best[name] + share * (values[1] - values[0]))
-            finer.append({**best, name: value})
+                value = best[name] + share * (values[1] - values[0])
+            finer.append({**best, name: min(max(value, min(values)), max(values))})
     return finer

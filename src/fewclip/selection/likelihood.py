@@ -36,7 +36,8 @@ class Proof(NamedTuple):
 
 
 ALONE = Proof(4.0, 5)  # for the cache alone against chance; or
-WITH_TEXT = Proof(3.25, 7)  # for the cache with the text against the text
+WITH_TEXT = Proof(3.25, 7)  # for the cache with the text against the text; or
+BOTH = Proof(2.0, 15)  # for each of the two
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,27 @@ class LikelihoodRule:
         profile = self._profile(key)
         table = profile.likelihood[keep]
         top = int(table.sum(0).argmax())
-        knows, gains = profile.alone[keep], table[:, top] - table[:, 0]
-        if not (self._proven(knows, weights, ALONE) or self._proven(gains, weights, WITH_TEXT)):
+        if not self._trusted(profile.alone[keep], table[:, top] - table[:, 0], weights):
             return best.setting, 0.0
         return best.setting, profile.alphas[weakest(table, weights)]
+
+    # ---- what a rule for another kind of term does differently ----
+
+    def _trusted(self, knows: Tensor, gains: Tensor, weights: Tensor) -> bool:
+        """Whether the cache may count, by what it knows alone and what it adds to the text, by image."""
+        if self._proven(knows, weights, ALONE) or self._proven(gains, weights, WITH_TEXT):
+            return True
+        return self._proven(knows, weights, BOTH) and self._proven(gains, weights, BOTH)
+
+    def _alphas(self, unit_alpha: float) -> tuple[float, ...]:
+        """What α is chosen from, rising from 0."""
+        return tuple(strength * unit_alpha for strength in STRENGTHS)
+
+    def _alone(self, cache_logits: Tensor, unit_alpha: float) -> Tensor:
+        """Logits of the cache without the text."""
+        return unit_alpha * cache_logits
+
+    # ---- shared ----
 
     def _proven(self, gain: Tensor, weights: Tensor, proof: Proof) -> bool:
         """Whether a gain by image is proven. Of two images that judge each other, both say the same."""
@@ -178,12 +196,13 @@ class LikelihoodRule:
     def _profile(self, key: tuple[float, ...]) -> Profile:
         if key not in self._profiles:
             b, unit_alpha = self.judge.term(self.tried[key].setting)
-            alphas = tuple(strength * unit_alpha for strength in STRENGTHS)
+            alphas = self._alphas(unit_alpha)
             columns, scale = [self.zero_shot], 1.0
             for alpha in alphas[1:]:
                 column, scale = self._at(self.judge.base_logits + alpha * b, start=scale)
                 columns.append(column)
-            alone = self._at(unit_alpha * b)[0] + self.judge.image_weights * math.log(b.shape[1])
+            alone = self._at(self._alone(b, unit_alpha))[0]
+            alone = alone + self.judge.image_weights * math.log(b.shape[1])
             self._profiles[key] = Profile(alphas, torch.stack(columns, dim=1), alone)
         return self._profiles[key]
 
