@@ -28,8 +28,8 @@ $(BIN)/.ready: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-bench: $(BIN)/.ready  ## speed of the pocket encoder
-	$(BIN)/python benchmarks/pocket.py --data ../shared/data/grocery
+bench: $(BIN)/.ready  ## all benchmarks, within 15 minutes; needs the shared data
+	$(BIN)/python benchmarks/run.py --data ../shared/data -o bench-output
 
 lock:  ## write requirements.lock anew from pyproject.toml
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
@@ -40,4 +40,4 @@ lock:  ## write requirements.lock anew from pyproject.toml
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis demo-output
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis demo-output bench-output

@@ -564,14 +564,14 @@ def test_the_strength_is_the_odds_of_the_text_to_be_wrong():
 
 def test_labels_that_the_text_finds_incredible_do_not_make_it_look_bad():
     for seed in range(3):
-        task = made_up_task(seed, n_classes=60)
+        task = made_up_task(seed, image_noise=1.0, n_classes=60)
         logits = 50 * task.pool[::40] @ task.text.T
         labels = np.arange(60)
         clean = odds(logits, labels.tolist())
         flipped = np.random.default_rng(seed).permutation(60)[:12]
         labels[flipped] = np.roll(labels[flipped], 1)
-        assert (logits.argmax(1) != labels).mean() > 0.35  # counted as errors of the text: odds above 0.5
-        assert odds(logits, labels.tolist()) < 1.5 * clean < 0.75
+        assert (logits.argmax(1) != labels).mean() >= 0.2  # counted as errors of the text: odds above 0.25
+        assert odds(logits, labels.tolist()) < min(0.25, 1.5 * clean)
 
 
 def test_text_that_knows_nothing_proves_nothing():

@@ -15,6 +15,7 @@ from fewclip.errors import ParameterError
 from fewclip.functional import (
     affinity,
     balance_factors,
+    cache_logits,
     class_sums,
     fill_absent,
     spread,
@@ -40,7 +41,6 @@ from fewclip.selection import (
 )
 
 T = TypeVar("T")
-_TILE = 2**22  # affinities held at once in prediction (float32: 16 MiB)
 BETAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # tried for beta="auto"
 
 
@@ -60,7 +60,11 @@ class KeySet:
 
     def cosines(self, queries: Tensor) -> Tensor:
         """Cosines of unit-norm queries (n, d) to the keys on their channels, (n, m)."""
-        return (queries if self.channels is None else unit(queries[:, self.channels])) @ self.keys.T
+        return self.on_channels(queries) @ self.keys.T
+
+    def on_channels(self, queries: Tensor) -> Tensor:
+        """Unit-norm queries (n, d) on the channels of the keys, (n, q)."""
+        return queries if self.channels is None else unit(queries[:, self.channels])
 
     def weights(self, gamma: float) -> Tensor:
         """exp(γ·KL), (m,)."""
@@ -278,14 +282,16 @@ class CacheMethod(FewShotMethod):
         return affinity(key_set.cosines(queries), beta=self.beta_) * self.key_weights_
 
     def _logits(self, queries: Tensor) -> Tensor:
-        if self.alpha_ == 0:
-            return self._base_logits(queries)
-        key_set, tiles = self._fitted_keys(), queries.split(max(1, _TILE // len(self.keys_)))
-        sums = [
-            class_sums(self._query_values(key_set, t), self.support_labels_, len(self.classes_))
-            for t in tiles
-        ]
-        return self._base_logits(queries) + self.alpha_ * self._balance(torch.cat(sums))
+        logits = self._base_logits(queries)
+        return logits.add_(self._balance(self._sums(queries)), alpha=self.alpha_) if self.alpha_ else logits
+
+    def _sums(self, queries: Tensor) -> Tensor:
+        """Class sums of the weighted affinities to the fitted keys, (n, c)."""
+        key_set, n_classes = self._fitted_keys(), len(self.classes_)
+        return cache_logits(
+            key_set.on_channels(queries), key_set.keys, self.support_labels_, n_classes,
+            beta=self.beta_, weights=self.key_weights_,
+        )  # fmt: skip
 
     def _base_logits(self, queries: Tensor) -> Tensor:
         """What the cache is added to, (n, c)."""

@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fewclip.errors import ParameterError
-from fewclip.functional import affinity, tip_x_affinity, tip_x_divergence
+from fewclip.functional import affinity, class_sums, tip_x_affinity, tip_x_divergence
 from fewclip.functional.tip_x import divergence_of_opinions, text_opinions
 from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, is_number, one_or
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import SelectionResult, Setting
 
+_TILE = 2**22  # affinities held at once in prediction (float32: 16 MiB)
 _RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0)  # γ/α, tried for gamma="auto"
 
 
@@ -136,6 +137,11 @@ class TipX(CacheMethod):
 
     def _fitted_keys(self) -> KeySet:
         return self._keys(self.keys_)
+
+    def _sums(self, queries: Tensor) -> Tensor:
+        key_set, tiles = self._fitted_keys(), queries.split(max(1, _TILE // len(self.keys_)))
+        parts = [self._query_values(key_set, tile) for tile in tiles]
+        return torch.cat([class_sums(values, self.support_labels_, len(self.classes_)) for values in parts])
 
     def _query_values(self, key_set: KeySet, queries: Tensor) -> Tensor:
         return self._values(key_set, key_set.cosines(queries), {"beta": self.beta_, "ratio": self.ratio_})

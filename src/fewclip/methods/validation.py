@@ -23,6 +23,9 @@ def as_numpy(array: Any) -> Any:
     return array
 
 
+_SAFE_NORMS = 1e-12, 1e12
+
+
 def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, name: str = "X") -> np.ndarray:
     """Features (n, d) as finite float32 or float64 without zero rows.
 
@@ -113,6 +116,10 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
 
     The last axis is that of channels.
     """
+    if features.dtype == np.float32:
+        norm = np.sqrt(np.einsum("...i,...i->...", features, features))
+        if ((norm > _SAFE_NORMS[0]) & (norm < _SAFE_NORMS[1])).all():  # squares neither vanish nor overflow
+            return np.ascontiguousarray(features / norm[..., None])
     largest = np.abs(features).max(axis=-1, keepdims=True, initial=0)
     scaled = (features / np.where(largest > 0, largest, 1)).astype(np.float32)
     norm = np.linalg.norm(scaled, axis=-1, keepdims=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from fewclip.functional import best_scale, log_likelihood
@@ -56,7 +57,7 @@ def _credible(text_logits: Tensor, labels: Tensor, weights: Tensor, scale: float
     A mixture, fitted by expectation-maximisation: a share f of the labels is drawn blindly, the others as the
     text draws them, softmax(u z). A text that knows little finds no label incredible.
     """
-    n_classes, f = text_logits.shape[1], _FIRST_SHARE
+    n_classes, f, credible = text_logits.shape[1], _FIRST_SHARE, torch.ones_like(weights)
     for _ in range(_ROUNDS):
         likely = log_likelihood(scale * text_logits, labels).double().exp()
         credible = (1 - f) * likely / ((1 - f) * likely + f / n_classes)
