@@ -371,7 +371,9 @@ class FewShotClassifier:
             EncoderError: The encoder is not the one that it was fitted with.
         """
         adapter = Adapter.load(folder, device=device)
-        if encoder is None and adapter.encoder_name not in ENCODERS:
+        # A name from a file must not import code: module:callable has to be passed by the user.
+        by_name = adapter.encoder_name in ENCODERS or adapter.encoder_name.startswith("hf:")
+        if encoder is None and not by_name:
             raise EncoderError(
                 display_path(folder),
                 expected="an encoder that opens by name",

