@@ -75,7 +75,9 @@ class Adapter:
             AdapterError: The path is taken, or cannot be written.
         """
         method, tensors = method_state(self.method)
-        thumbnails = {f"thumbnails/{i:05d}.jpg": image.thumbnail for i, image in enumerate(self.support)}
+        paths = [f"thumbnails/{i:05d}.jpg" if im.thumbnail else None for i, im in enumerate(self.support)]
+        pictures = zip(paths, self.support, strict=True)
+        thumbnails = {path: image.thumbnail for path, image in pictures if path is not None}
         facts = self.summary.facts()
         config = {
             "method": method,
@@ -83,7 +85,7 @@ class Adapter:
             "prompts": list(self.prompts.values()),
             "support": [
                 {"name": image.name, "label": image.label, "sha256": image.sha256, "thumbnail": path}
-                for image, path in zip(self.support, thumbnails, strict=True)
+                for image, path in zip(self.support, paths, strict=True)
             ],
             "fit": facts,
             "versions": card.versions(),
@@ -113,7 +115,12 @@ class Adapter:
             method = restore_method(config["method"], stored.tensors, device=device)
             prompts = dict(zip(method.classes_.tolist(), config["prompts"], strict=True))
             support = tuple(
-                SupportImage(entry["name"], entry["label"], entry["sha256"], stored.file(entry["thumbnail"]))
+                SupportImage(
+                    entry["name"],
+                    entry["label"],
+                    entry["sha256"],
+                    b"" if entry["thumbnail"] is None else stored.file(entry["thumbnail"]),
+                )
                 for entry in config["support"]
             )
             encoder = config["encoder"]

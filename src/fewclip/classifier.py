@@ -30,6 +30,8 @@ from fewclip.data.sources import (
 from fewclip.encoders import ENCODERS, load_encoder
 from fewclip.encoders.base import Encoder, TokenEncoder
 from fewclip.encoders.features import EncodedImages, encode_prompts, encode_sources, require_readable
+from fewclip.encoders.ready import NAME as READY
+from fewclip.encoders.ready import ReadyEncoder
 from fewclip.errors import DataError, EncoderError, ParameterError
 from fewclip.evaluation import Evaluation
 from fewclip.evaluation.metrics import check_labels
@@ -117,8 +119,8 @@ class FewShotClassifier:
         """Adapts to labelled images.
 
         Args:
-            images: A folder of class folders (or its train split), a table with path and label, or a list
-                of paths and PIL images.
+            images: A folder of class folders (or its train split), a table with path and label, a list of
+                paths and PIL images, or a file of ready features (``data.ready_features``).
             labels: The label of each image of a list.
             val: Labelled images that the settings may be chosen on, as a folder or table.
             shots: Use this many images of each class, drawn by ``seed``; None: all.
@@ -138,15 +140,13 @@ class FewShotClassifier:
             data = data.take(draw_shots(data.labels, shots, seed=seed))
         _check_two_classes(data)
         _check_rows(data, skip_unreadable)
-        encoder = load_encoder(self.encoder)
-        encoded = self._encode(data.sources, encoder, method, views=self.views)
+        encoder = self._encoder_for(data)
+        encoded = self._encode(data.sources, encoder, method, views=1 if data.ready else self.views)
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
         _warn_of_twins(data, encoded)
-        sentences = build_prompts(
-            data.classes, templates=self.templates, prompts=self.prompts, called=self.class_names
-        )
+        text_features, sentences = self._text(data, encoder)
         method.set_params(
-            text_features=encode_prompts(encoder, sentences),
+            text_features=text_features,
             classes=np.array(data.classes),
             logit_scale=encoder.logit_scale,
         )
@@ -157,6 +157,26 @@ class FewShotClassifier:
         seconds = time.perf_counter() - start
         self._take(Adapter.of(method, encoder, data, encoded, prompts, seconds=seconds), encoder)
         return self
+
+    def _encoder_for(self, data: LabelledSources) -> Encoder:
+        """The encoder; for ready features the one that made them, or a stand-in that knows their space."""
+        if data.ready is None:
+            return load_encoder(self.encoder)
+        ready, default = data.ready, isinstance(self.encoder, str) and self.encoder == "pocket"
+        if not default or ready.encoder in ENCODERS or ready.encoder.startswith("hf:"):
+            return load_encoder(ready.encoder if default else self.encoder)
+        scale = 100.0 if ready.logit_scale is None else ready.logit_scale
+        return ReadyEncoder(ready.features.shape[1], logit_scale=scale, fingerprint=ready.fingerprint)
+
+    def _text(self, data: LabelledSources, encoder: Encoder) -> tuple[Any, list[list[str]]]:
+        """Text features of the classes, c arrays, and the sentences; None where class means stand in."""
+        given = None if data.ready is None else data.ready.text_by_class()
+        if given is not None or isinstance(encoder, ReadyEncoder):
+            return given, [[] for _ in data.classes]
+        sentences = build_prompts(
+            data.classes, templates=self.templates, prompts=self.prompts, called=self.class_names
+        )
+        return encode_prompts(encoder, sentences), sentences
 
     def _new_method(self) -> FewShotMethod:
         if isinstance(self.method, FewShotMethod):
@@ -373,6 +393,11 @@ class FewShotClassifier:
         adapter = Adapter.load(folder, device=device)
         # A name from a file must not import code: module:callable has to be passed by the user.
         by_name = adapter.encoder_name in ENCODERS or adapter.encoder_name.startswith("hf:")
+        if encoder is None and adapter.encoder_name == READY:
+            method = adapter.method
+            encoder = ReadyEncoder(
+                method.n_features_in_, logit_scale=method.logit_scale, fingerprint=adapter.fingerprint
+            )
         if encoder is None and not by_name:
             raise EncoderError(
                 display_path(folder),

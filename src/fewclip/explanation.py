@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from fewclip.data import load_image
+from fewclip.data import Source, load_image
+from fewclip.data.ready_features import FeatureRow
 from fewclip.methods import FewShotMethod
 
 THUMBNAIL = 64  # px, longer side
@@ -25,7 +25,7 @@ class SupportImage:
     name: str
     label: Any
     sha256: str
-    thumbnail: bytes  # JPEG
+    thumbnail: bytes  # JPEG; b"" where there were ready features instead of an image
 
     def image(self) -> Image.Image:
         """The thumbnail, at most 64 px."""
@@ -114,19 +114,22 @@ class Explanation:
 
 
 def make_support(
-    sources: Sequence[Image.Image | str | Path],
+    sources: Sequence[Source],
     names: Sequence[str],
     labels: Sequence[Any],
     keys: Sequence[str],
 ) -> tuple[SupportImage, ...]:
-    """The labelled images as thumbnails with name, label and sha256."""
+    """The labelled images as thumbnails with name, label and sha256; ready features have no picture."""
     return tuple(
-        SupportImage(name, label, key, _thumbnail(load_image(source)))
+        SupportImage(name, label, key, _thumbnail(source))
         for source, name, label, key in zip(sources, names, labels, keys, strict=True)
     )
 
 
-def _thumbnail(image: Image.Image) -> bytes:
+def _thumbnail(source: Source) -> bytes:
+    if isinstance(source, FeatureRow):
+        return b""  # there is no picture of it
+    image = load_image(source)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)

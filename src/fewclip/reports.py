@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def make_examples(
 
 def _example(classifier: FewShotClassifier, source: Source, label: object, name: str) -> Example:
     explanation = classifier.explain(source, neighbours=4)
-    image = load_image(source, name=name)
+    image = load_image(cast(Path, source), name=name)  # reports are made of pictures alone
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     total = sum(near.contribution for near in explanation.neighbours)
     neighbours = [

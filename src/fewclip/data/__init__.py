@@ -13,8 +13,16 @@ if TYPE_CHECKING:
     from fewclip.data.folders import FoundImage, LabelledImages, find_images, find_splits, read_labelled
     from fewclip.data.images import MAX_PIXELS, display_path, image_key, load_image, resize_center_crop
     from fewclip.data.prompts import DEFAULT_TEMPLATES, build_prompts, clean_class_name, read_prompts
+    from fewclip.data.ready_features import FeatureRow, ReadyFeatures, is_features, read_features
     from fewclip.data.shots import draw_shots, holdout_split
-    from fewclip.data.sources import Images, LabelledSources, Source, labelled_sources, named_sources
+    from fewclip.data.sources import (
+        Images,
+        LabelledSources,
+        NamedSource,
+        Source,
+        labelled_sources,
+        named_sources,
+    )
     from fewclip.data.views import random_view, view_seed
 
 _HOME = {
@@ -34,7 +42,12 @@ _HOME = {
     "named_sources": "sources",
     "Images": "sources",
     "LabelledSources": "sources",
+    "NamedSource": "sources",
     "Source": "sources",
+    "FeatureRow": "ready_features",
+    "ReadyFeatures": "ready_features",
+    "is_features": "ready_features",
+    "read_features": "ready_features",
     "read_prompts": "prompts",
     "image_key": "images",
     "load_image": "images",
@@ -47,11 +60,14 @@ _HOME = {
 __all__ = [
     "DEFAULT_TEMPLATES",
     "MAX_PIXELS",
+    "FeatureRow",
     "FeatureStore",
     "FoundImage",
     "Images",
     "LabelledImages",
     "LabelledSources",
+    "NamedSource",
+    "ReadyFeatures",
     "Source",
     "build_prompts",
     "clean_class_name",
@@ -61,10 +77,12 @@ __all__ = [
     "find_splits",
     "holdout_split",
     "image_key",
+    "is_features",
     "labelled_sources",
     "load_image",
     "named_sources",
     "random_view",
+    "read_features",
     "read_labelled",
     "read_prompts",
     "resize_center_crop",

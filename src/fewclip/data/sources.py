@@ -13,9 +13,10 @@ from PIL import Image
 
 from fewclip.data._display import display_path
 from fewclip.data.folders import find_images, read_labelled
-from fewclip.errors import ImageError, LabelError
+from fewclip.data.ready_features import FeatureRow, ReadyFeatures, is_features, read_features
+from fewclip.errors import DataError, ImageError, LabelError
 
-Source = Image.Image | str | Path
+Source = Image.Image | str | Path | FeatureRow
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,13 @@ class LabelledSources:
     """Images with labels.
 
     Attributes:
-        sources: Paths or PIL images.
+        sources: Paths, PIL images or ready features.
         labels: The label of each.
         names: What to call each in messages, safe to print.
         classes: All labels, sorted, including those without an image.
         skipped: (name, reason) of every file that was not taken.
         origin: The folder or table, safe to print.
+        ready: The file of ready features, if the images are that.
     """
 
     sources: tuple[Source, ...]
@@ -37,6 +39,7 @@ class LabelledSources:
     classes: tuple[Any, ...]
     skipped: tuple[tuple[str, str], ...]
     origin: str
+    ready: ReadyFeatures | None = None
 
     def take(self, rows: Iterable[int]) -> LabelledSources:
         """These images only; the classes stay."""
@@ -89,6 +92,8 @@ def labelled_sources(
                 got="none",
                 fix="Pass fit(images, labels), or a folder with one subfolder a class.",
             )
+        if is_features(images):
+            return _ready(images, prefer)
         found = read_labelled(images, prefer=prefer)
         return LabelledSources(
             found.paths, found.labels, found.names, found.classes, found.skipped, found.source
@@ -125,6 +130,20 @@ def labelled_sources(
     )
 
 
+def _ready(path: str | Path, prefer: str) -> LabelledSources:
+    ready = read_features(path, prefer=prefer)
+    if ready.labels is None:
+        raise DataError(
+            ready.origin,
+            expected="features with labels",
+            got="features alone",
+            fix="Add an array labels, one a row.",
+        )
+    sources, labels = ready.rows(grouped=True)
+    names = tuple(source.name for source in sources)
+    return LabelledSources(sources, labels, names, ready.classes(), (), ready.origin, ready)
+
+
 def portable_names(names: Sequence[str]) -> list[str]:
     """Names as they may travel to another machine: absolute paths lose the folder that they share."""
     absolute = [name for name in names if os.path.isabs(name)]
@@ -152,6 +171,9 @@ def named_sources(images: Images) -> list[NamedSource]:
         images = [images]
     if isinstance(images, LabelledSources):
         return [NamedSource(*pair) for pair in zip(images.sources, images.names, strict=True)]
+    if is_features(images):
+        rows = read_features(images, prefer="test").rows(grouped=False)[0]  # type: ignore[arg-type]
+        return [NamedSource(row, row.name) for row in rows]
     if isinstance(images, str | Path):
         return [NamedSource(found.path, found.name) for found in find_images([images])]
     return [NamedSource(image, _name(image, i)) for i, image in enumerate(images)]
@@ -162,6 +184,8 @@ def _name(image: Source, i: int) -> str:
         return display_path(image)
     if isinstance(image, Image.Image):
         return f"images[{i}]"
+    if isinstance(image, FeatureRow):
+        return image.name
     raise ImageError(
         f"images[{i}]",
         expected="a path or a PIL image",

@@ -8,16 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from fewclip.data import FeatureStore, LabelledSources, image_key, load_image, random_view, view_seed
+from fewclip.data.ready_features import FeatureRow
 from fewclip.encoders.base import Encoder, TokenEncoder
-from fewclip.errors import DataError, EncoderError, ImageError, ParameterError
+from fewclip.errors import DataError, EncoderError, FeatureError, ImageError, ParameterError
 
-Source = Image.Image | str | Path
+Picture = Image.Image | str | Path
+Source = Picture | FeatureRow
 BATCH = 64  # images handed to the encoder at once, unless asked for otherwise
 
 
@@ -111,10 +114,13 @@ def encode_sources(
                     errors[i] = key
                 keys.append("" if isinstance(key, ImageError) else key)
             wanted = [i for i in range(start, start + len(part)) if i not in errors]
+            ready = {i: _ready(sources[i], encoder) for i in wanted if isinstance(sources[i], FeatureRow)}
+            wanted = [i for i in wanted if i not in ready]
+            rows |= ready
             known = (
                 {} if tokens else _from_store(store, encoder, [keys[i] for i in wanted], views, random_state)
             )
-            missing = {i: sources[i] for i in wanted if keys[i] not in known}
+            missing = {i: cast(Picture, sources[i]) for i in wanted if keys[i] not in known}
             fresh, failed = _encode(encoder, missing, keys, views, random_state, tokens)
             if not tokens:
                 _to_store(store, encoder, {keys[i]: fresh[i] for i in fresh}, views, random_state)
@@ -124,7 +130,7 @@ def encode_sources(
             bar.update(len(part))
     order = sorted(rows)
     features = np.concatenate([rows[i] for i in order]) if order else np.empty((0, encoder.dim), np.float32)
-    images = np.repeat(np.array(order, dtype=np.int64), views)
+    images = np.repeat(np.array(order, dtype=np.int64), [len(rows[i]) for i in order])
     return EncodedImages(features, images, keys, dict(sorted(errors.items())), n_encoded)
 
 
@@ -153,7 +159,34 @@ def _bar(progress: bool | tqdm, total: int) -> Iterator[tqdm]:
         yield bar
 
 
+def _ready(source: Source, encoder: Encoder) -> np.ndarray:
+    """Features (v, d) that need no encoder, if they are of its kind."""
+    assert isinstance(source, FeatureRow)
+    if source.fingerprint and source.fingerprint != encoder.fingerprint:
+        raise EncoderError(
+            source.name,
+            expected=f"features of {encoder.name} ({encoder.fingerprint})",
+            got=f"features of {source.fingerprint}",
+            fix="Encode the images again with the encoder of the others.",
+        )
+    if source.features.shape[1] != encoder.dim:
+        raise FeatureError(
+            source.name,
+            expected=f"{encoder.dim} channels, as {encoder.name} has them",
+            got=f"{source.features.shape[1]}",
+            fix="Encode the images again with the encoder of the others.",
+        )
+    return unit_rows(source.features)
+
+
+def unit_rows(features: np.ndarray) -> np.ndarray:
+    """Rows of norm 1, float32."""
+    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+
+
 def _key_or_error(source: Source) -> str | ImageError:
+    if isinstance(source, FeatureRow):
+        return source.key
     try:
         return image_key(source)
     except ImageError as error:
@@ -185,7 +218,7 @@ def _to_store(
 
 def _encode(
     encoder: Encoder,
-    sources: dict[int, Source],
+    sources: dict[int, Picture],
     keys: list[str],
     views: int,
     random_state: int,
@@ -195,7 +228,7 @@ def _encode(
     if not sources:
         return {}, {}
 
-    def encoded(some: dict[int, Source]) -> dict[int, np.ndarray]:
+    def encoded(some: dict[int, Picture]) -> dict[int, np.ndarray]:
         images = list(some.values()) if views == 1 else list(_views(some, keys, views, random_state))
         features = _checked(encoder, images, tokens)
         return dict(zip(some, features.reshape(len(some), views, *features.shape[1:]), strict=True))
@@ -211,7 +244,7 @@ def _encode(
         return (encoded(good) if good else {}), errors
 
 
-def _checked(encoder: Encoder, images: Sequence[Source], tokens: bool) -> np.ndarray:
+def _checked(encoder: Encoder, images: Sequence[Picture], tokens: bool) -> np.ndarray:
     """What the encoder gives for these images, of the shape that it promises."""
     if tokens:
         if not isinstance(encoder, TokenEncoder):
@@ -239,7 +272,7 @@ def _checked(encoder: Encoder, images: Sequence[Source], tokens: bool) -> np.nda
 
 
 def _views(
-    sources: dict[int, Source], keys: list[str], views: int, random_state: int
+    sources: dict[int, Picture], keys: list[str], views: int, random_state: int
 ) -> Iterator[Image.Image]:
     for i, source in sources.items():
         image = load_image(source)
@@ -247,7 +280,9 @@ def _views(
             yield random_view(image, seed=view_seed(keys[i], view, random_state))
 
 
-def _decode_error(source: Source) -> ImageError | None:
+def _decode_error(source: Source | Picture) -> ImageError | None:
+    if isinstance(source, FeatureRow):
+        return None
     try:
         load_image(source)
     except ImageError as error:

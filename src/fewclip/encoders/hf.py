@@ -372,7 +372,7 @@ def _folder(source: str) -> Path:
     repository, _, revision = source.partition("@")
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise EncoderError(
-            f"encoder {source!r}",
+            f"encoder 'hf:{source}'",
             expected="ORG/NAME of the Hugging Face hub, or a folder with config.json",
             got="neither",
             fix="Check the name or the path.",
@@ -382,7 +382,7 @@ def _folder(source: str) -> Path:
         return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=_WANTED))
     except Exception as error:  # offline, no network, no such repository: the hub has a dozen kinds of them
         raise EncoderError(
-            f"encoder {source!r}",
+            f"encoder 'hf:{source}'",
             expected="its files in the Hugging Face cache, or a connection to download them",
             got=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
             fix=(

@@ -65,6 +65,12 @@ def cache_logits(
     """
     if len(queries) == 0:
         return queries.new_zeros(0, n_classes)
+    learns = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in (queries, keys, weights)
+    )
+    if learns:  # gradients need every value: no tiles, nothing in place
+        values = affinity(queries @ keys.T, beta=beta)
+        return class_sums(values if weights is None else values * weights, labels, n_classes)
     exponents = queries.new_full((len(keys), 1), -beta)
     if weights is not None and bool((weights > 0).all()):  # exp(log w + β(cos − 1)): no pass of its own
         exponents, weights = weights[:, None].log() - beta, None
