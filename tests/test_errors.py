@@ -19,6 +19,7 @@ from fewclip.errors import (
     LabelError,
     MissingExtraError,
     ParameterError,
+    StoreError,
     TrainingError,
 )
 
@@ -32,6 +33,7 @@ TREE = {
     ImageError: (DataError,),
     EncoderError: (FewclipError,),
     TrainingError: (FewclipError,),
+    StoreError: (FewclipError,),
     AdapterError: (FewclipError,),
     MissingExtraError: (FewclipError, ImportError),
 }

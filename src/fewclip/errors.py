@@ -12,6 +12,7 @@
     ├── EncoderError              an encoder: unknown, incomplete, or another than the adapter's
     ├── TrainingError             the loss of a trained method is not finite
     ├── AdapterError              a saved adapter: absent, foreign, damaged, or in the way
+    ├── StoreError                the feature store cannot be read or changed by hand
     └── MissingExtraError (ImportError)   an optional package is not installed
 
 Every error names the item, what was expected, what came instead, and what to do.
@@ -82,6 +83,10 @@ class TrainingError(FewclipError):
 
 class AdapterError(FewclipError):
     """A saved adapter is absent, foreign, damaged, or would be overwritten."""
+
+
+class StoreError(FewclipError):
+    """The feature store cannot be read or changed, and the user asked for nothing else."""
 
 
 class MissingExtraError(FewclipError, ImportError):

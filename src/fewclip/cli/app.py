@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from fewclip.cli.cache import cache
 from fewclip.cli.options import (
     AdapterArgument,
     BatchSize,
@@ -37,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cache)
 
 
 def _version(show: bool) -> None:

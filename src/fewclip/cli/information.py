@@ -14,7 +14,7 @@ from typing import Any
 from fewclip.data import display_path
 from fewclip.data.feature_store import FeatureStore
 from fewclip.encoders import ENCODERS, load_encoder
-from fewclip.errors import FewclipError
+from fewclip.errors import FewclipError, ParameterError
 from fewclip.methods import METHODS
 
 
@@ -125,7 +125,10 @@ def _device() -> Check:
 
 
 def _store() -> Check:
-    with FeatureStore() as store:
-        found = store.info()
+    try:
+        with FeatureStore() as store:
+            found = store.info()
+    except ParameterError as error:
+        return Check("feature store", False, True, str(error))
     size = f"{found['rows']} features, {found['bytes'] / 1e6:.1f} MB"
     return Check("feature store", True, True, f"{size} in {found['path'] or 'memory only'}")

@@ -1,24 +1,30 @@
 """Features that were computed once are not computed again: image × encoder × view → float32, on disk.
 
 The store is a cache: whatever goes wrong with it, a disk that is full or read-only, a file that is damaged,
-costs time and never a result.
+costs time and never a result. Its size has a limit; what was not used for longest goes first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from fewclip.data._display import display_path
-from fewclip.errors import FeatureError
+from fewclip.data._sizes import parse_size
+from fewclip.errors import FeatureError, ParameterError, StoreError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -27,31 +33,73 @@ _FILE = "features.sqlite"
 _BUSY_SECONDS = 30.0
 _KEYS_PER_QUERY = 500  # below SQLite's limit of variables in all its releases
 _DTYPE = np.dtype("<f4")
+_DEFAULT_LIMIT = "2GB"
+_LIMIT_VARIABLE = "FEWCLIP_CACHE_LIMIT"
+_KEPT = 0.9  # of the limit, so that not every put has to make room
+_VACUUM_ABOVE = 1.25  # of the limit: freed pages are used again, unless the limit was lowered
+_WAL_BYTES = 4_000_000  # what the write-ahead log may keep on disk between transactions
+_HOUR = 3600.0  # seconds; stamps are this coarse, so that reading seldom writes
 _CREATE = """
 CREATE TABLE IF NOT EXISTS features(
-    key TEXT, fingerprint TEXT, view INTEGER, dim INTEGER, data BLOB,
+    key TEXT, fingerprint TEXT, view INTEGER, dim INTEGER,
+    last_used INTEGER NOT NULL, checksum INTEGER, data BLOB,
     PRIMARY KEY(key, fingerprint, view)
 ) WITHOUT ROWID
 """
-_SELECT = "SELECT key, dim, data FROM features"
+_INDEX = "CREATE INDEX IF NOT EXISTS features_last_used ON features(last_used)"
+_FIRST_COLUMNS = {"key", "fingerprint", "view", "dim", "data"}  # of files before there was a limit
+_COLUMNS = "key, fingerprint, view, dim, last_used, checksum, data"
+_SELECT = "SELECT key, dim, last_used, checksum, data FROM features"
+_INSERT = f"INSERT OR REPLACE INTO features({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_OLDEST = "SELECT key, fingerprint, view FROM features ORDER BY last_used LIMIT ?"
+_DROP_OLDEST = f"DELETE FROM features WHERE (key, fingerprint, view) IN ({_OLDEST})"
+_ENCODERS = """
+SELECT fingerprint, COUNT(DISTINCT key), COUNT(*), MAX(last_used) FROM features
+GROUP BY fingerprint ORDER BY MAX(last_used) DESC, fingerprint
+"""
 # Damaged pages, another kind of file, and a table with other columns.
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 # A child process must neither use nor close what it inherited.
 _INHERITED: list[sqlite3.Connection] = []
 
 
+@dataclass(frozen=True)
+class EncoderUse:
+    """What a feature store holds of one encoder.
+
+    Attributes:
+        fingerprint: The encoder's; random views of images have one of their own.
+        images: Number of images.
+        features: Number of features: images × views.
+        last_used: Start of the hour of the last use, in seconds since 1970 (UTC).
+    """
+
+    fingerprint: str
+    images: int
+    features: int
+    last_used: float
+
+
 class FeatureStore:
     """Remembers features by image key, encoder fingerprint and view number.
 
     Threads may share one store, and processes one file. It is opened at first use, and opened again in a
-    forked or unpickled copy.
+    forked or unpickled copy. Every row has a checksum, which reading verifies; rows of files older than
+    checksums have none, and are taken if their length fits.
 
     Args:
         path: The database, or a folder to keep it in; by default ``features.sqlite`` in the folder that
             the environment variable ``FEWCLIP_CACHE`` names, or else in the user's cache folder.
+        limit: Size of the file in bytes, or as text such as "500MB", above which a put removes what was not
+            used for longest; "none": no limit. By default what the environment variable
+            ``FEWCLIP_CACHE_LIMIT`` says, or else 2 GB.
+
+    Raises:
+        ParameterError: The limit is no size.
     """
 
-    def __init__(self, path: str | Path | None = None) -> None:
+    def __init__(self, path: str | Path | None = None, *, limit: int | str | None = None) -> None:
+        self.limit = _bytes_or_none(limit)
         chosen = default_path() if path is None else Path(path)
         self.path: Path | None = chosen / _FILE if chosen is not None and chosen.is_dir() else chosen
         self._reset()
@@ -61,6 +109,7 @@ class FeatureStore:
         """A store that forgets everything when it is closed."""
         store = cls.__new__(cls)
         store.path = None
+        store.limit = None
         store._reset()
         return store
 
@@ -74,50 +123,107 @@ class FeatureStore:
         """
         wanted = list(dict.fromkeys(keys))
 
-        def query(connection: sqlite3.Connection) -> list[tuple[str, int, bytes]]:
-            rows = []
-            for start in range(0, len(wanted), _KEYS_PER_QUERY):
-                some = wanted[start : start + _KEYS_PER_QUERY]
-                marks = ",".join("?" * len(some))
-                select = f"{_SELECT} WHERE fingerprint = ? AND view = ? AND key IN ({marks})"
-                rows += connection.execute(select, (fingerprint, view, *some)).fetchall()
+        def query(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            rows: list[tuple[Any, ...]] = []
+            for some, which in _parts(wanted):
+                rows += connection.execute(f"{_SELECT} WHERE {which}", (fingerprint, view, *some))
+            hour = _hour()
+            _touch(connection, [key for key, _, used, *_ in rows if used != hour], fingerprint, view, hour)
             return rows
 
-        decoded = ((key, _decode(dim, data)) for key, dim, data in self._run(query))
+        decoded = (
+            (key, _decode(dim, data, checksum, _checksum(key, fingerprint, view, data)))
+            for key, dim, _, checksum, data in self._run(query)
+        )
         return {key: features for key, features in decoded if features is not None}
 
     def put_many(self, items: Mapping[str, np.ndarray], *, fingerprint: str, view: int = 0) -> None:
         """Remember features (d,) by key, in one transaction; what is there already is replaced.
 
+        If the file is larger than its limit then, what was not used for longest is removed, in a transaction.
+
         Raises:
             FeatureError: Features are not a vector of finite numbers.
         """
-        rows = [(key, fingerprint, view, len(value), _encode(key, value)) for key, value in items.items()]
+        hour = _hour()
+        encoded = ((key, len(value), _encode(key, value)) for key, value in items.items())
+        rows = [
+            (key, fingerprint, view, dim, hour, _checksum(key, fingerprint, view, data), data)
+            for key, dim, data in encoded
+        ]
 
         def insert(connection: sqlite3.Connection) -> None:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?)", rows)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+            with _transaction(connection):
+                connection.executemany(_INSERT, rows)
+            _evict(connection, self.limit)
 
         if rows:
             self._run(insert)
 
     def info(self) -> dict[str, Any]:
-        """``path`` (None: in memory), number of ``rows``, and size in ``bytes``."""
+        """``path`` (None: in memory), number of ``rows``, size in ``bytes``, and ``limit`` (None: none)."""
 
         def query(connection: sqlite3.Connection) -> tuple[int, int]:
-            (rows,) = connection.execute("SELECT COUNT(*) FROM features").fetchone()
-            (pages,) = connection.execute("PRAGMA page_count").fetchone()
-            (page_size,) = connection.execute("PRAGMA page_size").fetchone()
-            return rows, pages * page_size
+            return _count(connection), _bytes(connection)
 
         rows, size = self._run(query)
-        return {"path": self.path, "rows": rows, "bytes": size}
+        size = size if self.path is None else _on_disk(self.path)
+        return {"path": self.path, "rows": rows, "bytes": size, "limit": self.limit}
+
+    # ---- by hand: errors are the user's to know ----
+
+    def encoders(self) -> list[EncoderUse]:
+        """What the file holds of which encoder, the last used first.
+
+        Raises:
+            StoreError: The file cannot be used.
+        """
+        rows = self._run_on_disk(lambda connection: connection.execute(_ENCODERS).fetchall())
+        return [EncoderUse(name, images, features, hour * _HOUR) for name, images, features, hour in rows]
+
+    def prune(self, *, max_bytes: int | None = None, max_age: float | None = None) -> int:
+        """Remove what was not used for longest, and give the space back; returns the number of features.
+
+        Args:
+            max_bytes: Size that the file may have afterwards; an empty one has some 20 kB.
+            max_age: Seconds; what was not used since goes.
+
+        Raises:
+            StoreError: The file cannot be changed.
+        """
+
+        def work(connection: sqlite3.Connection) -> int:
+            dropped = 0
+            if max_age is not None:
+                oldest = math.floor((time.time() - max_age) / _HOUR)
+                sql = "DELETE FROM features WHERE last_used < ?"
+                dropped += connection.execute(sql, (oldest,)).rowcount
+            _vacuum(connection)  # before sizes are compared: pages are seldom full
+            while max_bytes is not None and (rows := _count(connection)):
+                size = _bytes(connection)
+                if size <= max_bytes:
+                    break
+                dropped += _drop_oldest(connection, math.ceil(rows * (1 - max_bytes / size)))
+                _vacuum(connection)
+            return dropped
+
+        return self._run_on_disk(work)
+
+    def clear(self, *, fingerprint: str | None = None) -> int:
+        """Remove all features, or one encoder's, and give the space back; returns the number of features.
+
+        Raises:
+            StoreError: The file cannot be changed.
+        """
+
+        def work(connection: sqlite3.Connection) -> int:
+            where, values = ("", ()) if fingerprint is None else (" WHERE fingerprint = ?", (fingerprint,))
+            with _transaction(connection):
+                dropped = connection.execute(f"DELETE FROM features{where}", values).rowcount
+            _vacuum(connection)
+            return dropped
+
+        return self._run_on_disk(work)
 
     def close(self) -> None:
         """Close the database; using the store again opens it again."""
@@ -138,10 +244,11 @@ class FeatureStore:
             self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "limit": self.limit}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path = state["path"]
+        self.limit = state["limit"]
         self._reset()
 
     def _reset(self) -> None:
@@ -171,6 +278,21 @@ class FeatureStore:
             except (sqlite3.DatabaseError, OSError) as error:
                 self._forget_disk(error)
             return work(self._open())
+
+    def _run_on_disk(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do the work, or say why not: there is no memory to fall back on."""
+        self._leave_to_parent()
+        with self._lock:
+            try:
+                return work(self._open())
+            except (sqlite3.DatabaseError, OSError) as error:
+                self.close()
+                raise StoreError(
+                    "the feature store" if self.path is None else display_path(self.path),
+                    expected="a feature store that can be read and changed",
+                    got=str(error),
+                    fix="If it stays so, delete the file: features are computed again when they are needed.",
+                ) from error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -223,6 +345,19 @@ def default_path() -> Path | None:
         return None
 
 
+def _bytes_or_none(limit: int | str | None) -> int | None:
+    """A limit in bytes; None: no limit."""
+    item = "limit"
+    if limit is None:
+        item, limit = _LIMIT_VARIABLE, os.environ.get(_LIMIT_VARIABLE) or _DEFAULT_LIMIT
+    if isinstance(limit, str):
+        return None if limit.strip().lower() == "none" else parse_size(limit, item, also=' or "none"')
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        expected, fix = "a number of bytes above 0", 'Use such as "2GB", or "none" for no limit.'
+        raise ParameterError(item, expected=expected, got=repr(limit), fix=fix)
+    return limit
+
+
 def _prepare(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -230,11 +365,118 @@ def _prepare(connection: sqlite3.Connection) -> None:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise  # Otherwise another process is switching it; SQLite does not wait here.
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
     connection.execute(_CREATE)
+    if _columns(connection) == _FIRST_COLUMNS:
+        _migrate(connection)
     # Whether it can be read and written is better known now than after an hour of encoding.
-    connection.execute("SELECT key, fingerprint, view, dim, data FROM features LIMIT 1").fetchall()
+    connection.execute(f"SELECT {_COLUMNS} FROM features LIMIT 1").fetchall()
+    connection.execute(_INDEX)
+    with _transaction(connection):
+        pass
+
+
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    return {name for _, name, *_ in connection.execute("PRAGMA table_info(features)")}
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Add what the first files did not have, without a copy; their rows count as used now."""
+    with _transaction(connection):
+        if _columns(connection) == _FIRST_COLUMNS:  # and not migrated by another process meanwhile
+            added = f"last_used INTEGER NOT NULL DEFAULT {_hour()}"
+            connection.execute(f"ALTER TABLE features ADD COLUMN {added}")
+            connection.execute("ALTER TABLE features ADD COLUMN checksum INTEGER")
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute("ROLLBACK")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _hour() -> int:
+    return math.floor(time.time() / _HOUR)
+
+
+def _parts(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
+    """Keys in parts that fit into a query, each with its condition on fingerprint, view and keys."""
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        some = keys[start : start + _KEYS_PER_QUERY]
+        yield some, f"fingerprint = ? AND view = ? AND key IN ({','.join('?' * len(some))})"
+
+
+def _touch(
+    connection: sqlite3.Connection, keys: Sequence[str], fingerprint: str, view: int, hour: int
+) -> None:
+    """Note that rows are used; what prevents it, such as a full disk, does not prevent reading."""
+    if keys:
+        with contextlib.suppress(sqlite3.OperationalError), _transaction(connection):
+            for some, which in _parts(keys):
+                sql = f"UPDATE features SET last_used = ? WHERE {which}"
+                connection.execute(sql, (hour, fingerprint, view, *some))
+
+
+# ---- size ----
+
+
+def _bytes(connection: sqlite3.Connection) -> int:
+    """Size of the file once the log is written back to it."""
+    return _pragma(connection, "page_count") * _pragma(connection, "page_size")
+
+
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    """Of these, what holds rows; the rest waits to be used again."""
+    pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+    return pages * _pragma(connection, "page_size")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT COUNT(*) FROM features").fetchone()[0]
+
+
+def _on_disk(path: Path) -> int:
+    """Bytes of the file and of its companions while it is open."""
+    size = 0
+    for ending in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            size += os.stat(f"{path}{ending}").st_size
+    return size
+
+
+def _evict(connection: sqlite3.Connection, limit: int | None) -> None:
+    """Above the limit, remove what was not used for longest; what prevents it is tried again with a put."""
+    if limit is None or _used_bytes(connection) <= limit:
+        return
+    with contextlib.suppress(sqlite3.OperationalError):
+        with _transaction(connection):
+            while (used := _used_bytes(connection)) > _KEPT * limit and (rows := _count(connection)):
+                _drop_oldest(connection, max(1, rows // 64, int(rows * (1 - _KEPT * limit / used))))
+        if _bytes(connection) > _VACUUM_ABOVE * limit:
+            connection.execute("VACUUM")
+
+
+def _drop_oldest(connection: sqlite3.Connection, rows: int) -> int:
+    return connection.execute(_DROP_OLDEST, (rows,)).rowcount
+
+
+def _vacuum(connection: sqlite3.Connection) -> None:
+    """Give freed space back to the disk."""
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+# ---- rows ----
 
 
 def _is_damage(error: Exception) -> bool:
@@ -251,13 +493,17 @@ def _encode(key: str, value: np.ndarray) -> bytes:
     return features.astype(_DTYPE).tobytes()
 
 
-def _decode(dim: object, data: object) -> np.ndarray | None:
-    if (
-        not isinstance(data, bytes)
-        or not data
-        or not isinstance(dim, int)
-        or len(data) != dim * _DTYPE.itemsize
-    ):
+def _checksum(key: str, fingerprint: str, view: int, data: object) -> int | None:
+    """Of the data and of what they belong to; None for what is no data."""
+    if not isinstance(data, bytes):
+        return None
+    return zlib.crc32(data, zlib.crc32(f"{key}\0{fingerprint}\0{view}".encode("utf-8", "surrogatepass")))
+
+
+def _decode(dim: object, data: object, stored: object, computed: int | None) -> np.ndarray | None:
+    if not isinstance(data, bytes) or not data or not isinstance(dim, int):
+        return None
+    if len(data) != dim * _DTYPE.itemsize or stored not in (None, computed):
         return None
     features = np.frombuffer(data, dtype=_DTYPE).astype(np.float32)
     return features if np.isfinite(features).all() else None
