@@ -95,7 +95,12 @@ def _store() -> FeatureStore:
 
 def _exists(store: FeatureStore) -> bool:
     """Looking is no reason to create a file."""
-    return store.path is not None and store.path.exists()
+    try:
+        return store.path is not None and bool(store.path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # opening it says why
 
 
 def _shown(store: FeatureStore) -> str | None:
@@ -147,9 +152,9 @@ def _seconds(text: str) -> float:
 def _refuse(encoder: str, names: list[str]) -> None:
     from fewclip.errors import ParameterError
 
-    known = ", ".join(names) or "none: the feature store is empty"
+    known = f"one of {', '.join(names)}" if names else "none, as the feature store is empty"
     fix = "`fewclip cache info` shows the fingerprints."
-    raise ParameterError("--encoder", expected=f"one of {known}", got=repr(encoder), fix=fix)
+    raise ParameterError("--encoder", expected=known, got=repr(encoder), fix=fix)
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ class FeatureStore:
     def __init__(self, path: str | Path | None = None, *, limit: int | str | None = None) -> None:
         self.limit = _bytes_or_none(limit)
         chosen = default_path() if path is None else Path(path)
-        self.path: Path | None = chosen / _FILE if chosen is not None and chosen.is_dir() else chosen
+        self.path: Path | None = chosen / _FILE if chosen is not None and os.path.isdir(chosen) else chosen
         self._reset()
 
     @classmethod
