@@ -116,7 +116,7 @@ def test_a_bad_limit_is_an_error(file, bad):
 
 def test_a_bad_limit_in_the_environment_is_an_error(monkeypatch, file):
     monkeypatch.setenv("FEWCLIP_CACHE_LIMIT", "2 elephants")
-    with pytest.raises(ParameterError, match="FEWCLIP_CACHE_LIMIT: .* or \"none\", got '2 elephants'"):
+    with pytest.raises(ParameterError, match=r"FEWCLIP_CACHE_LIMIT: .*none.*, got '2 elephants'"):
         FeatureStore(file)
 
 
@@ -389,6 +389,17 @@ def test_a_file_system_that_was_full_before(small_disk, caplog):
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
+def test_a_read_only_file_system_is_no_obstacle(small_disk, caplog):
+    with FeatureStore(small_disk) as store:
+        store.put_many(items_of("a", 5), fingerprint="f")
+    if subprocess.run(["mount", "-o", "remount,ro", small_disk], capture_output=True).returncode:
+        pytest.skip("this root user may not mount a file system read-only")
+    with FeatureStore(small_disk) as store:
+        store.put_many(items_of("b", 5), fingerprint="f")
+        assert store.get_many(items_of("b", 5), fingerprint="f").keys() == items_of("b", 5).keys()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
 FILE_TOO_LARGE = """
 import resource, signal, sys
 import numpy as np
@@ -471,7 +482,7 @@ def test_fifty_kills_of_two_writers_lose_nothing(file, tmp_path, limit):
     stored = [key for (key,) in connection.execute("SELECT key FROM features")]
     connection.close()
     acknowledged = told.read_text().split("\n")[:-1]
-    assert len(acknowledged) > 1000
+    assert len(acknowledged) > 200
     with FeatureStore(file, limit="none") as store:
         got = store.get_many(stored, fingerprint="f")
         assert store.path == file
