@@ -166,3 +166,10 @@ def test_a_file_that_is_no_database(own_cache, arguments):
 def test_a_bad_limit_in_the_environment(file, monkeypatch):
     monkeypatch.setenv("FEWCLIP_CACHE_LIMIT", "big")
     assert_is_one_error(fewclip("cache", "info"), "FEWCLIP_CACHE_LIMIT", "'big'")
+
+
+def test_doctor_tells_a_bad_limit_as_one_of_its_findings(monkeypatch):
+    monkeypatch.setenv("FEWCLIP_CACHE_LIMIT", "big")
+    found = {check["name"]: check for check in json.loads(fewclip("doctor", "--json").out)}
+    assert not found["feature store"]["ok"]
+    assert "FEWCLIP_CACHE_LIMIT" in found["feature store"]["detail"]
