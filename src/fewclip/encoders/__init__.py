@@ -15,9 +15,9 @@ ENCODERS: Final[dict[str, str]] = {"pocket": "fewclip.encoders.pocket:PocketEnco
 
 _PARTS = ("name", "dim", "logit_scale", "fingerprint", "encode_images", "encode_texts")
 _KINDS = (
-    'Use "pocket"; hf:ORG/NAME or a folder with config.json for a model of transformers; module:callable for '
-    "your own: its result, or an object that you pass, has name, dim, logit_scale, fingerprint, "
-    "encode_images and encode_texts, see fewclip.encoders.Encoder."
+    'Use "pocket"; hf:ORG/NAME or a folder with config.json for a model of transformers; onnx:FOLDER for one '
+    "that was exported; module:callable for your own: its result, or an object that you pass, has name, dim, "
+    "logit_scale, fingerprint, encode_images and encode_texts, see fewclip.encoders.Encoder."
 )
 
 
@@ -26,7 +26,8 @@ def load_encoder(name: str | Path | Encoder) -> Encoder:
 
     Args:
         name: ``pocket``; ``hf:ORG/NAME[@REVISION]``, ``hf:FOLDER``, or just a folder with config.json;
-            ``module:callable`` or ``path/to/file.py:callable``, called without arguments; or an encoder.
+            ``onnx:FOLDER``, written by ``export_encoder``; ``module:callable`` or
+            ``path/to/file.py:callable``, called without arguments; or an encoder.
 
     Raises:
         EncoderError: No such encoder, or an object that lacks a part of the Encoder protocol.
@@ -42,11 +43,15 @@ def load_encoder(name: str | Path | Encoder) -> Encoder:
         from fewclip.encoders.hf import HFEncoder
 
         return HFEncoder(name.removeprefix("hf:"))
+    if name.startswith("onnx:"):
+        from fewclip.encoders.onnx import OnnxEncoder
+
+        return OnnxEncoder(name.removeprefix("onnx:"))
     module, _, attribute = name.rpartition(":")
-    if module and attribute.isidentifier() and not name.startswith("onnx:"):
+    if module and attribute.isidentifier():
         return _own(name, module, attribute)
     raise EncoderError(
-        f"encoder {name!r}", expected=f"one of: {', '.join(ENCODERS)}, hf:…, module:callable",
+        f"encoder {name!r}", expected=f"one of: {', '.join(ENCODERS)}, hf:…, onnx:FOLDER, module:callable",
         got="an unknown name", fix=_KINDS,
     )  # fmt: skip
 

@@ -6,11 +6,9 @@ import hashlib
 import importlib
 import json
 import os
-import string
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +17,12 @@ from PIL import Image
 
 from fewclip.data import display_path
 from fewclip.encoders._batches import Source, check_list, input_batches
+from fewclip.encoders.families import FAMILIES, Family
 from fewclip.encoders.preprocessing import Preprocessing
 from fewclip.errors import EncoderError, MissingExtraError, ParameterError
 
 _INSTALL = 'Install it with: pip install "fewclip[hf]"'
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # of a hub repository; no pickled weights
-
-
-@dataclass(frozen=True)
-class _Family:
-    """How one ``model_type`` treats text and images.
-
-    Attributes:
-        pad_to: Text is padded to this many tokens, as in training; None: to the longest of its batch.
-        mask: Whether the text tower gets an attention mask.
-        canonical: What happens to a sentence before the tokenizer.
-        own_processor: Whether images need transformers' own Pillow processor.
-        square: Whether a bare number as size means both sides.
-    """
-
-    pad_to: int | None = None
-    mask: bool = True
-    canonical: Callable[[str], str] = str
-    own_processor: bool = False
-    square: bool = False
-    max_tokens: int = 77
-
-
-def _no_punctuation(text: str) -> str:
-    """Lower case without punctuation, single spaces: what SigLIP was trained on."""
-    return " ".join(text.translate(str.maketrans("", "", string.punctuation)).lower().split())
-
-
-FAMILIES: dict[str, _Family] = {
-    "clip": _Family(),
-    "metaclip_2": _Family(),
-    "chinese_clip": _Family(max_tokens=52),
-    "altclip": _Family(),
-    "align": _Family(pad_to=64, max_tokens=64, own_processor=True),
-    "siglip": _Family(pad_to=64, max_tokens=64, mask=False, canonical=_no_punctuation, square=True),
-    "siglip2": _Family(pad_to=64, max_tokens=64, mask=False, canonical=str.lower, own_processor=True),
-}
 
 
 class HFEncoder:
@@ -173,6 +136,58 @@ class HFEncoder:
             out[start : start + len(part)] = self._run("get_text_features", tokens)
         return out
 
+    # ---- export ----
+
+    @property
+    def model_type(self) -> str:
+        """As config.json has it."""
+        return self._config["model_type"]
+
+    def export_towers(self, image: Path, text: Path) -> dict[str, Any]:
+        """Writes both towers as ONNX, features not yet of unit norm; returns what a tokenizer must know."""
+        torch = importlib.import_module("torch")
+        model, family = self._model(), self._family
+        assert self.preprocessing is not None
+        pixels = torch.zeros(2, *self.preprocessing(Image.new("RGB", (64, 64))).shape)
+        tokens = dict(self._tokens([family.canonical(words) for words in ("a photo of a dog", "cat")]))
+        names = ["input_ids", "attention_mask"] if family.mask else ["input_ids"]
+
+        class Tower(torch.nn.Module):
+            def __init__(self, what: str, names: list[str]) -> None:
+                super().__init__()
+                self.model, self.what, self.names = model, what, names
+
+            def forward(self, *inputs: Any) -> Any:
+                found = getattr(self.model, self.what)(**dict(zip(self.names, inputs, strict=True)))
+                return found if isinstance(found, torch.Tensor) else found.pooler_output
+
+        length = {} if family.pad_to else {1: "length"}
+        jobs = (
+            (image, Tower("get_image_features", ["pixel_values"]), (pixels,), ["pixel_values"], {}),
+            (text, Tower("get_text_features", names), tuple(tokens[n] for n in names), names, length),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing: what it would break is compared afterwards
+            for path, tower, inputs, inputs_of, axes in jobs:
+                torch.onnx.export(
+                    tower.eval(), inputs, str(path), input_names=inputs_of, output_names=["features"],
+                    dynamic_axes={"features": {0: "n"}, **{name: {0: "n", **axes} for name in inputs_of}},
+                    dynamo=False, opset_version=17,
+                )  # fmt: skip
+        return {"max_tokens": self._max_tokens(), "pad_token": int(self._tokenizer().pad_token_id or 0)}
+
+    def save_tokenizer(self, path: Path) -> None:
+        """Writes the tokenizer as one tokenizer.json."""
+        backend = getattr(self._tokenizer(), "backend_tokenizer", None)
+        if backend is None:
+            raise EncoderError(
+                f"the tokenizer of {self.name}",
+                expected="one of the tokenizers library",
+                got=type(self._tokenizer()).__name__,
+                fix="Save it as a fast tokenizer (tokenizer.json) first.",
+            )
+        backend.save(str(path))
+
     # ---- pickling and copying ----
 
     def __repr__(self) -> str:
@@ -281,7 +296,7 @@ class HFEncoder:
 
     # ---- pieces ----
 
-    def _family_of(self, model_type: Any) -> _Family:
+    def _family_of(self, model_type: Any) -> Family:
         if model_type in FAMILIES:
             return FAMILIES[model_type]
         raise EncoderError(
