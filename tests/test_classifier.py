@@ -307,6 +307,9 @@ def test_other_views_for_another_random_state(photos):
     assert not np.array_equal(first.support_features_, second.support_features_)
 
 
+_BLUE = "a photo of a blue."
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -314,8 +317,11 @@ def test_other_views_for_another_random_state(photos):
         ({"class_names": {"green": "bottle green"}}, "a photo of a bottle green."),
         ({"templates": ["{} cloth", "some {}"]}, "green cloth"),
         ({"templates": "{} cloth"}, "green cloth"),
-        ({"prompts": {"green": ["moss"]}}, "moss"),
-        ({"prompts": {"green": "moss"}}, "moss"),
+        ({"templates": "dtd"}, "green texture."),
+        ({"class_names": {"green": ["lime", "moss"]}}, "a photo of a moss."),
+        ({"prompts": ["some {}"]}, "some green"),
+        ({"prompts": {"blue": _BLUE, "green": ["moss"], "red": ["a photo of a red."]}}, "moss"),
+        ({"prompts": {"blue": _BLUE, "green": "moss", "red": "a photo of a red."}}, "moss"),
     ],
 )
 def test_class_names_templates_and_prompts_make_the_text(photos, options, sentence):
@@ -325,7 +331,7 @@ def test_class_names_templates_and_prompts_make_the_text(photos, options, senten
     assert sentence in fitted.adapter_.prompts["green"]
     if options:
         assert not np.allclose(text_rows(fitted)[1], text_rows(classifier().fit(photos))[1])
-    if "prompts" in options or "class_names" in options:
+    if _BLUE in encoder.texts:
         np.testing.assert_allclose(text_rows(fitted)[0], text_rows(classifier().fit(photos))[0], atol=1e-6)
 
 
@@ -334,6 +340,46 @@ def test_the_prompts_of_a_class_are_averaged(photos):
     mean = encoder.encode_texts(["red cloth", "some red"]).mean(0)
     fitted = classifier(encoder, templates=["{} cloth", "some {}"]).fit(photos)
     np.testing.assert_allclose(text_rows(fitted)[2], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_a_method_gets_the_features_of_every_prompt(photos):
+    """Not their mean alone: a list of c arrays (p, d)."""
+    encoder = FakeEncoder()
+    fitted = classifier(encoder, class_names={"red": ["red", "crimson red"]}).fit(photos)
+    given = fitted.method_.text_features
+    assert [row.shape for row in given] == [(1, 52), (1, 52), (2, 52)]
+    np.testing.assert_array_equal(given[2][1], encoder.encode_texts(["a photo of a crimson red."])[0])
+
+
+def test_the_summary_shows_what_classes_are_called(tmp_path):
+    labels = [f"{colour}_silk" for colour in ("red", "blue", "green", "grey")]
+    fitted = classifier().fit(draw_folder(tmp_path / "p", [*labels, "yellow"], n=2))
+    assert "names     blue_silk is called 'blue silk', " in str(fitted.summary_)
+    assert "and 1 more in its prompts" in str(fitted.summary_)
+    fitted.save_pretrained(tmp_path / "a")
+    loaded = FewShotClassifier.from_pretrained(tmp_path / "a", encoder=FakeEncoder())
+    assert "'blue silk'" in str(loaded.summary_)
+    assert fitted.summary_.to_json()["renamed"][0] == ["blue_silk", "blue silk"]
+
+
+def test_labels_with_the_same_name_stay_two_classes(tmp_path):
+    photos = draw_folder(tmp_path / "p", ["red_silk", "blue"])
+    (photos / "red-silk").mkdir()
+    drawing("red", 30).save(photos / "red-silk" / "0.png")
+    with pytest.warns(UserWarning, match="'red-silk' and 'red_silk': they stay two classes"):
+        fitted = classifier().fit(photos)
+    assert fitted.classes_.tolist() == ["blue", "red-silk", "red_silk"]
+
+
+def test_names_that_are_not_english_are_noticed(tmp_path):
+    photos = draw_folder(tmp_path / "p", ["red", "blue"])
+    (photos / "blue").rename(photos / "grün")
+    with pytest.warns(UserWarning, match="'grün' may not be English.*class_names="):
+        classifier().fit(photos)
+    classifier(class_names={"grün": "green"}).fit(photos)
+    encoder = FakeEncoder()
+    encoder.multilingual = True
+    classifier(encoder).fit(photos)
 
 
 def test_underscores_in_a_folder_are_spaces_in_its_prompt(tmp_path):

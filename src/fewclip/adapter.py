@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -47,6 +47,7 @@ class Adapter:
         encoded: EncodedImages,
         prompts: Mapping[Any, list[str]],
         *,
+        renamed: Sequence[tuple[str, str]] = (),
         seconds: float,
     ) -> Self:
         """The adapter of a fitted method, with thumbnails of the images that could be read."""
@@ -62,6 +63,7 @@ class Adapter:
             n_encoded=encoded.n_encoded,
             skipped=(*data.skipped, *((names[i], "cannot be read") for i in encoded.errors)),
             origin=data.origin,
+            renamed=renamed,
         )
         thumbnails = make_support(
             support.sources, [names[i] for i in kept], support.labels, [encoded.keys[i] for i in kept]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -16,9 +16,13 @@ from tqdm import tqdm
 from fewclip.adapter import Adapter
 from fewclip.data import (
     FeatureStore,
+    Names,
+    Prompts,
     build_prompts,
     display_path,
     draw_shots,
+    renamed_classes,
+    warn_of_names,
 )
 from fewclip.data.sources import (
     Images,
@@ -50,10 +54,13 @@ class FewShotClassifier:
         encoder: ``"pocket"`` (embedded), or any object with the ``Encoder`` protocol.
         method: A name in ``fewclip.methods.METHODS``, or an unfitted method with settings of your own,
             such as ``APE(alpha=1.0, beta=5.5)``; its text features and classes are filled in here.
-        class_names: What to call each class in its prompts, ``{label: name}``; labels it leaves out are
-            called by themselves, with ``_`` and ``-`` as spaces.
-        templates: Sentences with ``{}`` where the class name goes.
-        prompts: Sentences of your own, ``{label: [sentence, …]}``, instead of the templates.
+        class_names: What to call each class in its prompts, ``{label: name}`` or ``{label: [name, …]}`` for
+            prompts of every name; labels it leaves out are called by themselves, with ``_`` and ``-`` as
+            spaces.
+        templates: Sentences with ``{}`` where the class name goes, or the name of a set in
+            ``fewclip.data.TEMPLATE_SETS``, such as ``"openai-7"``.
+        prompts: Sentences of your own, ``{label: [sentence, …]}``, instead of the templates; or what
+            ``fewclip.data.read_prompts`` gives.
         views: 1: every labelled image as it is. V > 1: V random views of each (crop of 50–100 % of the
             area, flip); costs V times the encoding.
         selection: Passed to a method given by name; see ``FewShotMethod``.
@@ -75,9 +82,9 @@ class FewShotClassifier:
         encoder: str | Encoder = "pocket",
         method: str | FewShotMethod = "ape",
         *,
-        class_names: Mapping[str, str] | None = None,
-        templates: Sequence[str] | None = None,
-        prompts: Mapping[str, str | Sequence[str]] | None = None,
+        class_names: Names | None = None,
+        templates: str | Sequence[str] | None = None,
+        prompts: Prompts | None = None,
         views: int = 1,
         selection: str = "auto",
         device: str = "auto",
@@ -139,7 +146,7 @@ class FewShotClassifier:
                 warnings.warn(f"no class has {shots} images; all images are used", stacklevel=2)
             data = data.take(draw_shots(data.labels, shots, seed=seed))
         _check_two_classes(data)
-        _check_rows(data, skip_unreadable)
+        check_rows(data, skip_unreadable)
         encoder = self._encoder_for(data)
         encoded = self._encode(data.sources, encoder, method, views=1 if data.ready else self.views)
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
@@ -154,8 +161,10 @@ class FewShotClassifier:
         y = np.array(data.labels)[encoded.images]
         method.fit(encoded.features, y, groups=encoded.images, **extra)
         prompts = dict(zip(data.classes, sentences, strict=True))
+        renamed = renamed_classes(data.classes, sentences, self.class_names)
         seconds = time.perf_counter() - start
-        self._take(Adapter.of(method, encoder, data, encoded, prompts, seconds=seconds), encoder)
+        adapter = Adapter.of(method, encoder, data, encoded, prompts, renamed=renamed, seconds=seconds)
+        self._take(adapter, encoder)
         return self
 
     def _encoder_for(self, data: LabelledSources) -> Encoder:
@@ -175,6 +184,9 @@ class FewShotClassifier:
             return given, [[] for _ in data.classes]
         sentences = build_prompts(
             data.classes, templates=self.templates, prompts=self.prompts, called=self.class_names
+        )
+        warn_of_names(
+            data.classes, sentences, self.class_names, multilingual=getattr(encoder, "multilingual", False)
         )
         return encode_prompts(encoder, sentences), sentences
 
@@ -198,7 +210,7 @@ class FewShotClassifier:
         self, val: str | Path, encoder: Encoder, method: FewShotMethod, skip_unreadable: bool
     ) -> dict[str, np.ndarray]:
         data = labelled_sources(val, None, prefer="val")
-        _check_rows(data, skip_unreadable)
+        check_rows(data, skip_unreadable)
         encoded = self._encode(data.sources, encoder, method)
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
         return {"X_val": encoded.features, "y_val": np.array(data.labels)[encoded.images]}
@@ -312,7 +324,7 @@ class FewShotClassifier:
         """
         seen = {image.sha256 for image in self._fitted().support}
         data = labelled_sources(images, labels, prefer="test")
-        _check_rows(data, skip_unreadable)
+        check_rows(data, skip_unreadable)
         check_labels("labels", np.array(data.labels), self.classes_)  # before, not after, hours of encoding
         keys: list[str] = []
         images_read, rows, errors = [], [], {}
@@ -437,7 +449,7 @@ def _check_two_classes(data: LabelledSources) -> None:
         )
 
 
-def _check_rows(data: LabelledSources, skip_unreadable: bool) -> None:
+def check_rows(data: LabelledSources, skip_unreadable: bool) -> None:
     """A row of a table that is no image is an error like an unreadable image, or a warning if allowed."""
     rows = [entry for entry in data.skipped if entry[0].startswith("line ")]
     if not rows:

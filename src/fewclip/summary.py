@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from fewclip.data._display import escape
 from fewclip.selection import SelectionResult
+
+_RENAMED_SHOWN = 3  # classes in the line of names
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Summary:
         n_encoded: Images that the encoder saw; the others came from the store.
         skipped: (name, reason) of files that were not used.
         origin: Where the images come from.
+        renamed: (label, name) of classes that their prompts call something else than their label.
     """
 
     method: str
@@ -37,6 +41,7 @@ class Summary:
     n_encoded: int
     skipped: Sequence[tuple[str, str]]
     origin: str
+    renamed: Sequence[tuple[str, str]] = ()
 
     def facts(self) -> dict[str, Any]:
         """What an adapter keeps of it, ready for JSON; no path beyond the folder's own name."""
@@ -47,6 +52,7 @@ class Summary:
             "n_encoded": self.n_encoded,
             "skipped": [[_relative(name), reason] for name, reason in self.skipped],
             "origin": self.origin.rstrip("/").rsplit("/", 1)[-1],
+            "renamed": [list(entry) for entry in self.renamed],
         }
 
     @classmethod
@@ -72,6 +78,8 @@ class Summary:
             ("accuracy", self._accuracy()),
             ("time", self._time()),
         ]
+        if self.renamed:
+            rows.insert(2, ("names", self._names()))
         if self.skipped:
             reasons = Counter(reason for _, reason in self.skipped)
             text = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
@@ -104,6 +112,7 @@ class Summary:
             "seconds": self.seconds,
             "images_encoded": self.n_encoded,
             "skipped": [list(entry) for entry in self.skipped],
+            "renamed": [list(entry) for entry in self.renamed],
         }
 
     def _images(self) -> str:
@@ -112,6 +121,13 @@ class Summary:
         text = f"{sum(counts)} of {len(counts)} classes, {each}, from {self.origin}"
         textual = [str(label) for label, count in self.shots.items() if count == 0]
         return text + (f"; by name alone: {', '.join(textual[:5])}" if textual else "")
+
+    def _names(self) -> str:
+        shown = ", ".join(
+            f"{escape(label)} is called '{escape(name)}'" for label, name in self.renamed[:_RENAMED_SHOWN]
+        )
+        hidden = len(self.renamed) - _RENAMED_SHOWN
+        return shown + (f", and {hidden} more" if hidden > 0 else "") + " in its prompts"
 
     def _settings(self) -> str:
         chosen = self.selection.settings

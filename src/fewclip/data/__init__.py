@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from fewclip.data.feature_store import FeatureStore
     from fewclip.data.folders import FoundImage, LabelledImages, find_images, find_splits, read_labelled
     from fewclip.data.images import MAX_PIXELS, display_path, image_key, load_image, resize_center_crop
-    from fewclip.data.prompts import DEFAULT_TEMPLATES, build_prompts, clean_class_name, read_prompts
+    from fewclip.data.prompt_files import read_prompts
+    from fewclip.data.prompts import (
+        Names,
+        Prompts,
+        build_prompts,
+        clean_class_name,
+        renamed_classes,
+        warn_of_names,
+    )
     from fewclip.data.ready_features import FeatureRow, ReadyFeatures, is_features, read_features
     from fewclip.data.shots import draw_shots, holdout_split
     from fewclip.data.sources import (
@@ -23,10 +31,17 @@ if TYPE_CHECKING:
         labelled_sources,
         named_sources,
     )
+    from fewclip.data.templates import DEFAULT_TEMPLATES, TEMPLATE_SETS, template_set
     from fewclip.data.views import random_view, view_seed
 
 _HOME = {
-    "DEFAULT_TEMPLATES": "prompts",
+    "DEFAULT_TEMPLATES": "templates",
+    "TEMPLATE_SETS": "templates",
+    "Names": "prompts",
+    "Prompts": "prompts",
+    "renamed_classes": "prompts",
+    "template_set": "templates",
+    "warn_of_names": "prompts",
     "MAX_PIXELS": "images",
     "FeatureStore": "feature_store",
     "FoundImage": "folders",
@@ -48,7 +63,7 @@ _HOME = {
     "ReadyFeatures": "ready_features",
     "is_features": "ready_features",
     "read_features": "ready_features",
-    "read_prompts": "prompts",
+    "read_prompts": "prompt_files",
     "image_key": "images",
     "load_image": "images",
     "random_view": "views",
@@ -60,6 +75,7 @@ _HOME = {
 __all__ = [
     "DEFAULT_TEMPLATES",
     "MAX_PIXELS",
+    "TEMPLATE_SETS",
     "FeatureRow",
     "FeatureStore",
     "FoundImage",
@@ -67,6 +83,8 @@ __all__ = [
     "LabelledImages",
     "LabelledSources",
     "NamedSource",
+    "Names",
+    "Prompts",
     "ReadyFeatures",
     "Source",
     "build_prompts",
@@ -85,8 +103,11 @@ __all__ = [
     "read_features",
     "read_labelled",
     "read_prompts",
+    "renamed_classes",
     "resize_center_crop",
+    "template_set",
     "view_seed",
+    "warn_of_names",
 ]
 
 

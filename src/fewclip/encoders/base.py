@@ -20,6 +20,9 @@ class Encoder(Protocol):
         logit_scale: Factor on cosines that makes its zero-shot softmax meaningful (100 for OpenAI CLIP).
         fingerprint: Changes whenever the same image or text would give other features: weights,
             preprocessing, pooling, text handling. Stored with features and adapters.
+
+    An encoder whose text tower knows other languages than English says so with ``multilingual = True``; with
+    any other, class names that do not look English cause a warning.
     """
 
     @property
