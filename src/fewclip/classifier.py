@@ -145,7 +145,7 @@ class FewShotClassifier:
             if shots > max(data.shots().values()):
                 warnings.warn(f"no class has {shots} images; all images are used", stacklevel=2)
             data = data.take(draw_shots(data.labels, shots, seed=seed))
-        _check_two_classes(data)
+        check_two_classes(data)
         check_rows(data, skip_unreadable)
         encoder = self._encoder_for(data)
         encoded = self._encode(data.sources, encoder, method, views=1 if data.ready else self.views)
@@ -439,7 +439,8 @@ def with_tokens(method: FewShotMethod | type[FewShotMethod], encoder: Encoder) -
     return method.uses_tokens and isinstance(encoder, TokenEncoder)
 
 
-def _check_two_classes(data: LabelledSources) -> None:
+def check_two_classes(data: LabelledSources) -> None:
+    """Raise DataError unless there is something to tell apart."""
     if len(data.classes) < 2:
         raise DataError(
             data.origin,

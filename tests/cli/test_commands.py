@@ -20,7 +20,7 @@ from fewclip.encoders import ENCODERS
 from fewclip.methods import METHODS
 
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread", "fake_encoder")
-COMMANDS = ("fit", "predict", "evaluate", "explain", "demo", "list", "info", "doctor", "cache")
+COMMANDS = ("fit", "predict", "evaluate", "explain", "demo", "list", "info", "doctor", "cache", "prompts")
 
 
 @pytest.fixture

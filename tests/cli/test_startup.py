@@ -25,7 +25,10 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr
 """
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("fit", "--help"), ("demo", "--help"), ("--version",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("fit", "--help"), ("demo", "--help"), ("prompts", "check", "--help"), ("--version",)],
+)
 def test_help_loads_nothing_heavy(arguments):
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, *arguments], capture_output=True, text=True, timeout=60, check=True

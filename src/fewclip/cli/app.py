@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from fewclip.cli import prompts as prompts_cli
 from fewclip.cli.cache import cache
 from fewclip.cli.options import (
     AdapterArgument,
@@ -21,9 +22,12 @@ from fewclip.cli.options import (
     Json,
     Method,
     Overwrite,
+    PromptFile,
     Quiet,
     Seed,
     SkipUnreadable,
+    Template,
+    TemplateSet,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache)
+app.add_typer(prompts_cli.app, name="prompts")
 
 
 def _version(show: bool) -> None:
@@ -82,13 +87,9 @@ def fit(
             help="How settings are chosen: loo (leave-one-out), full or fewshot (on --val), none, auto.",
         ),
     ] = "auto",
-    template: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--template", help="Prompt with {} where the class name goes; may be repeated."),
-    ] = None,
-    prompts: Annotated[
-        Optional[Path], typer.Option("--prompts", help='JSON file {"class": ["sentence", …], …}.')  # noqa: UP045
-    ] = None,
+    template: Template = None,
+    template_set: TemplateSet = None,
+    prompts: PromptFile = None,
     views: Annotated[int, typer.Option("--views", min=1, help="Random views of each labelled image.")] = 1,
     device: Device = "auto",
     batch_size: BatchSize = 64,
@@ -100,12 +101,12 @@ def fit(
     """Make a classifier (an adapter) from a folder of labelled images."""
     from fewclip.classifier import FewShotClassifier
     from fewclip.data import display_path
-    from fewclip.data.prompts import read_prompts
     from fewclip.persistence import check_target
 
     check_target(output, overwrite)
+    templates, sentences = prompts_cli.read_options(template, template_set, prompts)
     classifier = FewShotClassifier(
-        encoder, method, templates=template or None, prompts=read_prompts(prompts) if prompts else None,
+        encoder, method, templates=templates, prompts=sentences,
         views=views, selection=selection, device=device, random_state=seed, batch_size=batch_size,
         progress=not quiet,
     )  # fmt: skip

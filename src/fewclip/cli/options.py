@@ -20,3 +20,18 @@ SkipUnreadable = Annotated[
 ]
 AdapterArgument = Annotated[Path, typer.Argument(help="Adapter: the folder that `fewclip fit` wrote.")]
 OptionalPath = Optional[Path]  # noqa: UP045 (typer reads annotations at run time)
+Template = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--template", help="Prompt with {} where the class name goes; may be repeated."),
+]
+TemplateSet = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--template-set", help="Set of templates: plain, openai-7, dtd, …; besides --template."),
+]
+PromptFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--prompts",
+        help='JSON {"class": ["sentence", …], …}, CSV class,sentence, or text with one template a line.',
+    ),
+]
