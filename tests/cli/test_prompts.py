@@ -63,6 +63,12 @@ def test_many_prompts_are_cut_short_in_text_alone(photos):
     assert len(json.loads(fewclip(*arguments, "--json").out)["prompts"]) == 21
 
 
+def test_many_classes_are_cut_short_in_text_alone(tmp_path):
+    photos = draw_folder(tmp_path / "many", [f"red_{i}" for i in range(22)], n=1)
+    lines = fewclip("prompts", "check", photos, "--encoder", "fake", "-q").out.splitlines()
+    assert lines.count("… and 2 more; --json shows all") == 2  # classes, and prompts
+
+
 def test_a_file_of_templates_is_for_all_classes(photos, tmp_path):
     (tmp_path / "t.txt").write_text("one {}\ntwo {}\n")
     ran = fewclip("prompts", "check", photos, "--encoder", "fake", "--prompts", tmp_path / "t.txt", "--json")

@@ -23,7 +23,7 @@ from fewclip.cli.options import (
 if TYPE_CHECKING:
     from fewclip.data import Prompts
 
-_SHOWN = 20  # prompts in the text; JSON has all
+_SHOWN = 20  # classes, and prompts, in the text; JSON has all
 _WIDTH = 60
 
 app = typer.Typer(no_args_is_help=True, help="Check the sentences that stand for the classes.")
@@ -133,7 +133,7 @@ def _as_text(found: dict[str, Any]) -> str:
     elsewhere = sum(row["nearer_to_another_class"] for row in found["prompts"])
     classes = [
         [_short(row["class"]), str(row["images"]), str(row["wrong"]), _short(row["mostly_taken_for"] or "")]
-        for row in found["classes"]
+        for row in found["classes"][:_SHOWN]
     ]
     prompts = [
         [
@@ -145,19 +145,24 @@ def _as_text(found: dict[str, Any]) -> str:
         ]
         for row in found["prompts"][:_SHOWN]
     ]
-    hidden = len(found["prompts"]) - len(prompts)
     return "\n".join(
         [
             f"By text alone on {found['encoder']} features, {wrong} of {total} images go to another class.",
             "",
             *_table(["class (worst first)", "images", "wrong", "mostly taken for"], classes),
+            *_hidden(found["classes"]),
             "",
             f"! {elsewhere} of {len(found['prompts'])} prompts are nearer to another class's images than to "
             "their own.",
             *_table(["", "right", "class", "prompt alone (worst first)", ""], prompts),
-            *([f"… and {hidden} more; --json shows all"] if hidden else []),
+            *_hidden(found["prompts"]),
         ]
     )
+
+
+def _hidden(rows: list[dict[str, Any]]) -> list[str]:
+    more = len(rows) - _SHOWN
+    return [f"… and {more} more; --json shows all"] if more > 0 else []
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
