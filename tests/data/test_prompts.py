@@ -46,13 +46,18 @@ def test_own_prompts_replace_the_templates_of_their_class():
 
 def test_classes_without_prompts_are_named_a_few_of_them():
     classes = [f"class {i}" for i in range(9)]
-    with pytest.warns(UserWarning, match=r"no prompts for 'class 1', .*'class 5' and 3 more classes"):
+    with pytest.warns(UserWarning, match=r"no prompts for 'class 1', .*'class 5' and 3 more:"):
         build_prompts(classes, prompts={"class 0": "x"})
 
 
 def test_a_prompt_for_no_class_names_near_ones():
     with pytest.raises(DataError, match=r"prompts for 'catt'.*Did you mean 'cat'"):
         build_prompts(["cat", "dog"], prompts={"catt": "x"})
+
+
+def test_prompts_for_no_class_are_all_named():
+    with pytest.raises(DataError, match=r"prompts for 'cow'.*2 names that no class has: 'cow', 'hen'"):
+        build_prompts(["cat", "dog"], prompts={"cat": "x", "cow": "x", "hen": "x"})
 
 
 @pytest.mark.parametrize("templates", [["a photo"], [], ["a {}", "b"], ["{name}"]])

@@ -207,21 +207,23 @@ def _check_texts(given: Any, item: str, what: str) -> None:
 
 
 def _check_known(names: Iterable[Any], class_names: Sequence[Any], what: str) -> None:
-    """Raise DataError for a name that is not a class."""
-    for name in names:
-        if name not in class_names:
-            near = difflib.get_close_matches(str(name), list(map(str, class_names)), n=3)
-            options = near or sorted(map(str, class_names))[:3]
-            raise DataError(
-                f"{what} for {name!r}",
-                expected="the name of a class",
-                got="a name that no class has",
-                fix=f"Did you mean {' or '.join(map(repr, options))}?",
-            )
+    """Raise DataError for names that are no class."""
+    unknown = [name for name in names if name not in class_names]
+    if not unknown:
+        return
+    near = difflib.get_close_matches(str(unknown[0]), list(map(str, class_names)), n=3)
+    options = near or sorted(map(str, class_names))[:3]
+    several = f"{len(unknown)} names that no class has: {_few(unknown)}"
+    raise DataError(
+        f"{what} for {unknown[0]!r}",
+        expected="the name of a class",
+        got=several if len(unknown) > 1 else "a name that no class has",
+        fix=f"Did you mean {' or '.join(map(repr, options))}?",
+    )
 
 
 def _few(labels: Sequence[Any]) -> str:
-    more = f" and {len(labels) - _SHOWN} more classes" if len(labels) > _SHOWN else ""
+    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
     return ", ".join(repr(str(label)) for label in labels[:_SHOWN]) + more
 
 
