@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fewclip.selection.judge import Judge
+from fewclip.selection.judge import Judge, Setting
 from fewclip.selection.likelihood import ALONE, WITH_TEXT, LikelihoodRule, Proof
 
 MIXES = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)  # λ
 BETTER = Proof(1.5, 5)  # for a head that knows the images, against the text
+HINT = Proof(0.75, 5)  # not enough to prove it, enough to hear it:
+HEARD = 0.25  # λ of a head that is only hinted to be better
 
 
 class MixRule(LikelihoodRule):
@@ -16,7 +18,8 @@ class MixRule(LikelihoodRule):
 
     A head is more than a cache: it holds the text, so knowing the images is no merit of what it has learnt.
     It must know them (wrong labels and noise do not pass) and be better than the text by 1.5 standard
-    errors, or better beyond doubt.
+    errors, or better beyond doubt. With 0.75 it gets a quarter: that brings most of what a good head gains,
+    and costs little of what a bad one does.
 
     Args:
         judge: The rows, which the head has not learnt.
@@ -25,6 +28,17 @@ class MixRule(LikelihoodRule):
 
     def __init__(self, judge: Judge, *, alpha: float | None = None) -> None:
         super().__init__(judge, {}, start={}, alpha=alpha)
+
+    def pick(self, keep: Tensor) -> tuple[Setting, float]:
+        setting, mix = super().pick(keep)
+        tried, weights = self.tried[()], self.judge.image_weights[keep]
+        if self.alpha is not None or mix > 0 or tried.alpha == 0:
+            return setting, mix
+        profile = self._profile(())
+        table = profile.likelihood[keep]
+        gains = table[:, int(table.sum(0).argmax())] - table[:, 0]
+        hinted = self._proven(profile.alone[keep], weights, ALONE) and self._proven(gains, weights, HINT)
+        return setting, min(HEARD, tried.alpha) if hinted else 0.0
 
     def _trusted(self, knows: Tensor, gains: Tensor, weights: Tensor) -> bool:
         better = self._proven(knows, weights, ALONE) and self._proven(gains, weights, BETTER)
