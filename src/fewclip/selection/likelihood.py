@@ -36,8 +36,7 @@ class Proof(NamedTuple):
 
 
 ALONE = Proof(4.0, 5)  # for the cache alone against chance; or
-WITH_TEXT = Proof(3.25, 7)  # for the cache with the text against the text; or
-BOTH = Proof(2.0, 15)  # for each of the two
+WITH_TEXT = Proof(3.25, 7)  # for the cache with the text against the text
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,7 @@ class LikelihoodRule:
 
     def _trusted(self, knows: Tensor, gains: Tensor, weights: Tensor) -> bool:
         """Whether the cache may count, by what it knows alone and what it adds to the text, by image."""
-        if self._proven(knows, weights, ALONE) or self._proven(gains, weights, WITH_TEXT):
-            return True
-        return self._proven(knows, weights, BOTH) and self._proven(gains, weights, BOTH)
+        return self._proven(knows, weights, ALONE) or self._proven(gains, weights, WITH_TEXT)
 
     def _alphas(self, unit_alpha: float) -> tuple[float, ...]:
         """What α is chosen from, rising from 0."""
