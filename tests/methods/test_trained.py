@@ -210,3 +210,88 @@ def test_no_epochs_and_early_stopping_is_no_training(name):
     task = make_task()
     clf = METHODS[name](task.T, epochs=0, early_stopping=True, random_state=0).fit(task.X, task.y)
     assert clf.history_ == []
+
+
+# ---- folds and the safe mix ----
+
+GOOD = make_task((4,) * 10, noise=0.8, text_noise=2.0, n_queries=200)
+BAD = make_task((4,) * 10, noise=0.8, text_noise=0.8, n_queries=200)
+
+
+@trained
+def test_folds_give_an_estimate_of_images_that_were_not_learnt(Method):
+    clf = Method(GOOD.T, logit_scale=20.0).fit(GOOD.X, GOOD.y)
+    result = clf.selection_
+    assert (result.protocol, result.labels_used, result.estimate.n_images) == ("loo", 0, 40)
+    assert "4 folds" in result.note
+    zero_shot = (GOOD.X @ GOOD.T.T).argmax(1) == GOOD.y
+    assert result.estimate.zero_shot == pytest.approx(zero_shot.mean(), abs=1e-6)
+    # Learnt images would be right nearly always; the estimate is near what unseen ones show.
+    assert abs(result.estimate.accuracy - clf.score(GOOD.Xq, GOOD.yq)) < 0.15
+
+
+@trained
+def test_the_mix_lies_between_the_text_and_the_bare_head(Method):
+    noise = np.random.default_rng(0).normal(size=BAD.X.shape).astype(np.float32)
+    safe = Method(BAD.T, logit_scale=20.0).fit(noise, BAD.y)
+    text = 20 * BAD.Xq @ BAD.T.T
+    np.testing.assert_allclose(safe.predict_logits(BAD.Xq), text, atol=1e-3)  # noise leads back to zero-shot
+    clf = Method(GOOD.T, logit_scale=20.0, safe=False).fit(GOOD.X, GOOD.y)
+    assert clf.mix_ == 1.0
+    bare, text = clf.predict_logits(GOOD.Xq), 20 * GOOD.Xq @ GOOD.T.T
+    clf.mix_ = 0.25
+    np.testing.assert_allclose(clf.predict_logits(GOOD.Xq), text + 0.25 * (bare - text), atol=1e-3)
+    words, images, contributions = clf.evidence(GOOD.Xq)
+    np.testing.assert_allclose(words + images, clf.predict_logits(GOOD.Xq), atol=1e-3)
+    if Method is TipAdapterF:  # all that it adds comes from its keys
+        sums = contributions @ np.eye(10)[clf.support_labels_.numpy()]
+        np.testing.assert_allclose(images, sums, atol=1e-3)
+
+
+@pytest.mark.parametrize("Method", [TipAdapterF, APET])
+def test_a_given_alpha_is_never_mixed(Method):
+    noise = np.random.default_rng(0).normal(size=BAD.X.shape).astype(np.float32)
+    given = {"alpha": 1.5, "beta": 3.0, "logit_scale": 20.0}
+    both = [Method(BAD.T, safe=safe, **given).fit(noise, BAD.y).predict_logits(BAD.Xq) for safe in (0, 1)]
+    np.testing.assert_array_equal(*both)
+
+
+@pytest.mark.parametrize("Method", [CLIPAdapter, APET])
+def test_full_is_mixed_only_where_more_validation_rows_are_right(Method):
+    half = np.arange(200) % 2 == 0
+    for task in (GOOD, BAD):
+        val = {"X_val": task.Xq[half], "y_val": task.yq[half]}
+        safe, bare = (
+            Method(task.T, logit_scale=20.0, safe=s).fit(task.X, task.y, **val) for s in (True, False)
+        )
+        assert safe.selection_.protocol == "full"
+        right = [clf.score(task.Xq[half], task.yq[half]) for clf in (safe, bare)]
+        assert (safe.mix_ == 1.0 and right[0] == right[1]) or right[0] > right[1]
+
+
+@trained
+def test_the_mix_travels_with_the_adapter(Method, tmp_path):
+    from fewclip.persistence import method_state, restore_method
+
+    clf = Method(GOOD.T, logit_scale=20.0).fit(GOOD.X, GOOD.y)
+    clf.mix_ = 0.5
+    again = restore_method(*method_state(clf), device="cpu")
+    assert again.mix_ == 0.5
+    np.testing.assert_array_equal(again.predict_logits(GOOD.Xq), clf.predict_logits(GOOD.Xq))
+
+
+def test_folds_leave_one_shot_of_every_class_out():
+    from fewclip.methods.folds import fold_weights, shot_folds
+    from fewclip.methods.support import Support
+
+    y = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
+    X = torch.nn.functional.normalize(torch.randn(12, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    support = Support(X, y, torch.arange(12), X, y, 4)
+    folds = shot_folds(support)
+    assert [sorted(y[fold.rows].tolist()) for fold in folds] == [[0, 1, 2], [0, 1, 2], [0, 1], [0]]
+    out = torch.cat([fold.rows for fold in folds])
+    assert len(out.unique()) == len(out)
+    for fold in folds:
+        assert len(fold.rest.keys) + len(fold.rows) == 12
+    weights = fold_weights(support, out)
+    assert [float(weights[y[out] == k].sum()) for k in range(3)] == pytest.approx([1, 1, 1])
