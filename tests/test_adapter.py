@@ -270,6 +270,12 @@ def test_no_source_file_opens_pickles():
     assert len(sources) > 20
     found = [f"{p.name}: {m.group()}" for p in sources for m in [forbidden.search(p.read_text("utf-8"))] if m]
     assert found == []
+    # Tensors of other programs come through torch's loader of weights alone, never another way.
+    loads = [
+        line for p in sources for line in p.read_text("utf-8").splitlines() if "serialization.load" in line
+    ]
+    assert all("weights_only=True" in line for line in loads)
+    assert len(loads) == 1
 
 
 # ---- targets ----

@@ -31,7 +31,7 @@ from fewclip.data.sources import (
     labelled_sources,
     named_sources,
 )
-from fewclip.encoders import ENCODERS, load_encoder
+from fewclip.encoders import load_encoder, opens_by_name
 from fewclip.encoders.base import Encoder, TokenEncoder
 from fewclip.encoders.features import EncodedImages, encode_prompts, encode_sources, require_readable
 from fewclip.encoders.ready import NAME as READY
@@ -172,7 +172,7 @@ class FewShotClassifier:
         if data.ready is None:
             return load_encoder(self.encoder)
         ready, default = data.ready, isinstance(self.encoder, str) and self.encoder == "pocket"
-        if not default or ready.encoder in ENCODERS or ready.encoder.startswith(("hf:", "onnx:")):
+        if not default or opens_by_name(ready.encoder):
             return load_encoder(ready.encoder if default else self.encoder)
         scale = 100.0 if ready.logit_scale is None else ready.logit_scale
         return ReadyEncoder(ready.features.shape[1], logit_scale=scale, fingerprint=ready.fingerprint)
@@ -403,14 +403,12 @@ class FewShotClassifier:
             EncoderError: The encoder is not the one that it was fitted with.
         """
         adapter = Adapter.load(folder, device=device)
-        # A name from a file must not import code: module:callable has to be passed by the user.
-        by_name = adapter.encoder_name in ENCODERS or adapter.encoder_name.startswith(("hf:", "onnx:"))
         if encoder is None and adapter.encoder_name == READY:
             method = adapter.method
             encoder = ReadyEncoder(
                 method.n_features_in_, logit_scale=method.logit_scale, fingerprint=adapter.fingerprint
             )
-        if encoder is None and not by_name:
+        if encoder is None and not opens_by_name(adapter.encoder_name):
             raise EncoderError(
                 display_path(folder),
                 expected="an encoder that opens by name",

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import io
-import os
-import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from fewclip.data import FeatureStore, display_path, find_images, labelled_sources
+from fewclip.data._files import written_aside
+from fewclip.data._parquet import load_pyarrow
 from fewclip.encoders import load_encoder
 from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import encode_sources
-from fewclip.errors import DataError, MissingExtraError, ParameterError
+from fewclip.errors import DataError, ParameterError
 
 SUFFIXES = (".npz", ".parquet")
 
@@ -78,7 +75,8 @@ def embed(
         "encoder": opened.name, "fingerprint": opened.fingerprint, "logit_scale": str(opened.logit_scale)
     }  # fmt: skip
     write = _npz if target.suffix.lower() == ".npz" else _parquet
-    _write_aside(target, write(encoded.features, encoded.images, names, labels, errors, facts))
+    with written_aside(target) as file:
+        write(file, encoded.features, encoded.images, names, labels, errors, facts)
     failed = tuple((names[i], error) for i, error in errors.items())
     return Embedded(len(encoded.features), encoded.n_encoded, failed)
 
@@ -93,7 +91,7 @@ def check_target(target: Path) -> None:
             fix="Give the file one of these suffixes.",
         )
     if target.suffix.lower() == ".parquet":
-        _pyarrow()
+        load_pyarrow()
 
 
 def _sources(images: str | Path) -> tuple[Sequence[Any], Sequence[str], Sequence[Any] | None]:
@@ -109,8 +107,14 @@ def _sources(images: str | Path) -> tuple[Sequence[Any], Sequence[str], Sequence
 
 
 def _npz(
-    features: np.ndarray, images: np.ndarray, names: Sequence[str], labels: Any, errors: Any, facts: Any
-) -> bytes:
+    file: IO[bytes],
+    features: np.ndarray,
+    images: np.ndarray,
+    names: Sequence[str],
+    labels: Any,
+    errors: Any,
+    facts: Any,
+) -> None:
     arrays: dict[str, np.ndarray] = {
         "features": features,
         "paths": np.array([names[i] for i in images], dtype=str),
@@ -121,15 +125,19 @@ def _npz(
     arrays["logit_scale"] = np.array(float(facts["logit_scale"]))
     if labels is not None:
         arrays["labels"] = np.array([labels[i] for i in images])
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+    np.savez(file, allow_pickle=False, **arrays)
 
 
 def _parquet(
-    features: np.ndarray, images: np.ndarray, names: Sequence[str], labels: Any, errors: Any, facts: Any
-) -> bytes:
-    arrow, parquet = importlib.import_module("pyarrow"), _pyarrow()
+    file: IO[bytes],
+    features: np.ndarray,
+    images: np.ndarray,
+    names: Sequence[str],
+    labels: Any,
+    errors: Any,
+    facts: Any,
+) -> None:
+    arrow, parquet = load_pyarrow()
     rows = dict(zip(images.tolist(), features, strict=True))
     columns = {
         "path": arrow.array(list(names), arrow.string()),
@@ -140,34 +148,4 @@ def _parquet(
     }
     if labels is not None:
         columns["label"] = arrow.array([str(label) for label in labels], arrow.string())
-    buffer = io.BytesIO()
-    parquet.write_table(arrow.table(columns).replace_schema_metadata(facts), buffer)
-    return buffer.getvalue()
-
-
-def _pyarrow() -> Any:
-    try:
-        return importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise MissingExtraError(
-            "package pyarrow", expected="it installed, for Parquet", got=str(error),
-            fix='Install it with: pip install "fewclip[data]"',
-        ) from error  # fmt: skip
-
-
-def _write_aside(target: Path, content: bytes) -> None:
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(aside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, target)
-    except OSError as error:
-        raise DataError(
-            display_path(target), expected="a file that can be written", got=str(error),
-            fix="Choose another path, or free some space.",
-        ) from error  # fmt: skip
-    finally:
-        with suppress(OSError):
-            os.unlink(aside)
+    parquet.write_table(arrow.table(columns).replace_schema_metadata(facts), file)

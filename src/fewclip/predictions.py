@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import os
-import secrets
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from fewclip.data import display_path
-from fewclip.errors import DataError, FewclipError, MissingExtraError, ParameterError
+from fewclip.data._files import written_aside
+from fewclip.data._parquet import load_pyarrow
+from fewclip.errors import DataError, FewclipError, ParameterError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+_OTHERWISE = ", or write .csv or .jsonl"
 _ROWS = 4096  # rows of a Parquet row group
 
 
@@ -74,24 +75,8 @@ def write_predictions(
         write = _write_jsonl if as_json else _write_csv
         return write(predictions, sys.stdout, top)
     check_target(target)
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(aside, "xb") as file:
-            written = _write(predictions, file, target.suffix.lower(), top)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, target)
-    except OSError as error:
-        raise DataError(
-            display_path(target),
-            expected="a file that can be written",
-            got=str(error),
-            fix="Choose another path, or free some space.",
-        ) from error
-    finally:
-        with suppress(OSError):
-            os.unlink(aside)
-    return written
+    with written_aside(target) as file:
+        return _write(predictions, file, target.suffix.lower(), top)
 
 
 def check_target(target: Path) -> None:
@@ -105,7 +90,7 @@ def check_target(target: Path) -> None:
             fix="Give the file one of these suffixes.",
         )
     if suffix == ".parquet":
-        _pyarrow()
+        load_pyarrow(otherwise=_OTHERWISE)
     if os.path.isdir(target):
         raise DataError(
             display_path(target), expected="a file", got="a folder", fix="Name a file, in it or beside it."
@@ -142,7 +127,7 @@ def _write_jsonl(predictions: Iterable[Prediction], file: TextIO, top: int) -> W
 
 
 def _write_parquet(predictions: Iterable[Prediction], file: Any, top: int) -> Written:
-    arrow, parquet = _pyarrow()
+    arrow, parquet = load_pyarrow(otherwise=_OTHERWISE)
     columns = list(Prediction("").row(top))
     schema = arrow.schema([(c, arrow.float64() if c.endswith("score") else arrow.string()) for c in columns])
     written, rows = Written(), []
@@ -160,17 +145,3 @@ def _write_parquet(predictions: Iterable[Prediction], file: Any, top: int) -> Wr
 def _count(written: Written, prediction: Prediction) -> None:
     written.rows += 1
     written.errors += prediction.error is not None
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError(
-            "package pyarrow",
-            expected="it installed, for Parquet files",
-            got=str(error),
-            fix='Install it with: pip install "fewclip[data]", or write .csv or .jsonl.',
-        ) from error
-    return pyarrow, pyarrow.parquet

@@ -15,14 +15,7 @@ import pytest
 from helpers import draw_folder, drawing, fewclip
 from PIL import Image
 
-from fewclip.encoders import ENCODERS
-
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread", "fake_encoder")
-
-
-@pytest.fixture
-def fake_encoder(monkeypatch):
-    monkeypatch.setitem(ENCODERS, "fake", "helpers:FakeEncoder")
 
 
 def png(width: int, height: int) -> bytes:

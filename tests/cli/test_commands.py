@@ -16,21 +16,10 @@ from typer.testing import CliRunner
 
 from fewclip import FewShotClassifier
 from fewclip.cli.app import app
-from fewclip.encoders import ENCODERS
 from fewclip.methods import METHODS
 
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread", "fake_encoder")
 COMMANDS = ("fit", "predict", "evaluate", "explain", "demo", "list", "info", "doctor", "cache", "prompts")
-
-
-@pytest.fixture
-def fake_encoder(monkeypatch):
-    monkeypatch.setitem(ENCODERS, "fake", "helpers:FakeEncoder")
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return draw_folder(tmp_path / "photos")
 
 
 @pytest.fixture

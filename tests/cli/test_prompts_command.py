@@ -7,19 +7,7 @@ import json
 import pytest
 from helpers import draw_folder, fewclip
 
-from fewclip.encoders import ENCODERS
-
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread", "fake_encoder")
-
-
-@pytest.fixture
-def fake_encoder(monkeypatch):
-    monkeypatch.setitem(ENCODERS, "fake", "helpers:FakeEncoder")
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return draw_folder(tmp_path / "photos")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fewclip.data._display import display_path
+from fewclip.data._parquet import load_pyarrow
 from fewclip.errors import DataError, MissingExtraError
 
 SUFFIXES = (".npz", ".npy", ".safetensors", ".parquet")
@@ -241,7 +242,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 
 def _parquet(path: Path) -> dict[str, Any]:
-    table = _pyarrow().read_table(path)
+    table = load_pyarrow()[1].read_table(path)
     found: dict[str, Any] = {}
     names = {"features": "features", "label": "labels", "labels": "labels", "group": "groups",
              "groups": "groups", "path": "paths", "paths": "paths"}  # fmt: skip
@@ -260,21 +261,11 @@ def _parquet(path: Path) -> dict[str, Any]:
 
 def _columns(path: Path) -> list[str]:
     try:
-        return _pyarrow().read_schema(path).names
+        return load_pyarrow()[1].read_schema(path).names
     except MissingExtraError:
         raise
     except Exception:
         return []
-
-
-def _pyarrow() -> Any:
-    try:
-        return importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise MissingExtraError(
-            "package pyarrow", expected="it installed, for Parquet", got=str(error),
-            fix='Install it with: pip install "fewclip[data]"',
-        ) from error  # fmt: skip
 
 
 def _cache_files(folder: Path) -> list[Path]:
@@ -285,10 +276,10 @@ def _cache_files(folder: Path) -> list[Path]:
 
 def _cache(folder: Path, prefer: str) -> dict[str, Any]:
     """The published layout: keys (d, m), one-hot values (m, c), ``val_f.pt`` (n, d), ``val_l.pt`` (n,)."""
-    torch = importlib.import_module("torch")
+    serialization = importlib.import_module("torch.serialization")
 
     def load(path: Path) -> np.ndarray:
-        return torch.load(path, map_location="cpu", weights_only=True).float().numpy()
+        return serialization.load(path, map_location="cpu", weights_only=True).float().numpy()
 
     split = _SPLITS.get(prefer)
     if split is not None and (folder / f"{split}_f.pt").is_file():

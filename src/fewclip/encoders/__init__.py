@@ -21,6 +21,11 @@ _KINDS = (
 )
 
 
+def opens_by_name(name: str) -> bool:
+    """Whether a name that stands in a file may be opened: it imports no code of a user's."""
+    return name in ENCODERS or name.startswith(("hf:", "onnx:"))
+
+
 def load_encoder(name: str | Path | Encoder) -> Encoder:
     """The encoder of this name; an encoder object is returned as it is.
 
@@ -86,4 +91,4 @@ def _checked(encoder: object, what: str) -> Encoder:
     return cast(Encoder, encoder)
 
 
-__all__ = ["ENCODERS", "Encoder", "TokenEncoder", "load_encoder"]
+__all__ = ["ENCODERS", "Encoder", "TokenEncoder", "load_encoder", "opens_by_name"]

