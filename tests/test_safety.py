@@ -19,8 +19,8 @@ SEEDS = (0, 1, 2, secrets.randbelow(2**31))
 CACHE, TRAINED = ("tip-adapter", "tip-x", "ape"), ("clip-adapter", "tip-adapter-f", "ape-t")
 
 
-def gains(stress, method, shots, **parameters):
-    """Gain over zero-shot of every draw, in points, and that of full validation."""
+def gains(stress, method, shots, *, compare, **parameters):
+    """Gain over zero-shot of every draw, in points, and, to ``compare``, that of full validation."""
     ours, full = [], []
     for seed in SEEDS:
         task = replace(made_up_task(seed, image_noise=1.5), shots=np.full(20, shots))
@@ -31,8 +31,9 @@ def gains(stress, method, shots, **parameters):
         Q, q = task.queries[~half], task.query_labels[~half]
         zero_shot = METHODS["zero-shot"](task.text, classes=range(20)).fit(X, y).score(Q, q)
         ours.append(100 * (clf.fit(X, y).score(Q, q) - zero_shot))
-        clf.fit(X, y, X_val=task.queries[half], y_val=task.query_labels[half])
-        full.append(100 * (clf.score(Q, q) - zero_shot))
+        if compare:
+            clf.fit(X, y, X_val=task.queries[half], y_val=task.query_labels[half])
+            full.append(100 * (clf.score(Q, q) - zero_shot))
     print(f"{stress}, {method}, {shots} shots, seeds {SEEDS}: {np.round(ours, 1)}, full {np.round(full, 1)}")
     return np.array(ours), np.array(full)
 
@@ -43,9 +44,10 @@ def gains(stress, method, shots, **parameters):
 def test_a_cache_costs_next_to_nothing_and_finds_what_is_there(stress, method, shots):
     if stress == "16/1 imbalance" and shots > 1:
         pytest.skip("the stress sets the shots itself")
-    ours, full = gains(stress, method, shots)
+    helps = stress in HELPFUL and shots == 4
+    ours, full = gains(stress, method, shots, compare=helps)
     assert ours.mean() >= -0.5
-    if stress in HELPFUL and shots == 4:
+    if helps:
         assert ours.mean() >= full.mean() / 2
 
 
@@ -53,16 +55,17 @@ def test_a_cache_costs_next_to_nothing_and_finds_what_is_there(stress, method, s
 @pytest.mark.parametrize("stress", STRESSES)
 @pytest.mark.parametrize("shots", [2, 4])
 def test_a_safe_head_never_falls_far_below_zero_shot(stress, method, shots):
-    ours, full = gains(stress, method, shots, safe=True)
+    helps = stress in HELPFUL and shots == 4 and method != "clip-adapter"  # whose bottleneck gains little
+    ours, full = gains(stress, method, shots, compare=helps, safe=True)
     assert ours.mean() >= -0.5
     assert ours.min() > -1.0 - 1e-9
-    if stress in HELPFUL and shots == 4 and method != "clip-adapter":  # a bottleneck gains little itself
+    if helps:
         assert ours.mean() >= full.mean() / 2
 
 
 def test_the_bare_heads_do_fall():
     # Without this the test above could pass because there is no danger.
-    ours, _ = gains("useless features", "ape-t", 2, safe=False, selection="none")
+    ours, _ = gains("useless features", "ape-t", 2, compare=False, safe=False, selection="none")
     assert ours.min() < -1
 
 

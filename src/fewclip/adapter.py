@@ -126,6 +126,8 @@ class Adapter:
                 for entry in config["support"]
             )
             encoder = config["encoder"]
+            if not all(isinstance(encoder[key], str) for key in ("name", "fingerprint")):
+                raise ValueError("an encoder whose name or fingerprint is no text")
             summary = Summary.from_facts(
                 config["fit"],
                 method=method_name(method),

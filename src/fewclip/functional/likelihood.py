@@ -43,7 +43,10 @@ def best_scale(logits: Tensor, labels: Tensor, weights: Tensor, *, start: float 
         target = min(max(target, low), high)
         if (target - u) * slope <= 2 * _TOLERANCE * total:
             break
+        before = u
         value, slope, curvature, u = _climb(logits, labels, weights, u, target, value)
+        if u == before:  # nothing on the way is higher: rounding is all that is left
+            break
     return u
 
 

@@ -44,6 +44,29 @@ class JudgedHeads:
         """z₀, (n, c); class means that stand in for text are those of the images that a head has learnt."""
         return self.each(lambda head, x: zero_shot_logits(x, head.text, logit_scale=head.scale))
 
+    def thinned(self, share: float, thin: Callable[[Any, Tensor], Any]) -> JudgedHeads:
+        """These rows, and once more by thinned heads, which then have ``share`` of the weight.
+
+        Args:
+            share: 0–1.
+            thin: Gives the thinned head, of a head and the classes of the rows that it is to judge, (n_i,).
+        """
+        labels = self.labels.split([len(features) for _, features in self.parts])
+        thin_parts = [(thin(head, y), x) for (head, x), y in zip(self.parts, labels, strict=True)]
+        return dataclasses.replace(
+            self,
+            parts=self.parts + thin_parts,
+            labels=self.labels.repeat(2),
+            images=self.images.repeat(2),
+            weights=torch.cat([(1 - share) * self.weights, share * self.weights]),
+        )
+
+    @property
+    def judged_share(self) -> float:
+        """Share of classes that a left-out image speaks for, 0–1; 1 where rows are validation rows."""
+        n_classes = len(self.parts[0][0].text)
+        return 1.0 if self.shots is None else len(self.labels.unique()) / n_classes
+
     def search(
         self,
         base_logits: Tensor,
@@ -69,10 +92,8 @@ class JudgedHeads:
         """
         text = self.zero_shot()
         result = search_mix(self._judge(text, lambda _: logits - text), safe=safe, **self._passed_on())
-        if not safe or self.shots is None:
-            return result
-        judged = len(self.labels.unique()) / text.shape[1]
-        return dataclasses.replace(result, settings={"mix": judged * result.settings["mix"]})
+        mix = result.settings["mix"] * (self.judged_share if safe else 1.0)
+        return dataclasses.replace(result, settings={"mix": mix})
 
     def _judge(self, base_logits: Tensor, cache_logits: Callable[[Setting], Tensor]) -> Judge:
         return Judge(base_logits, cache_logits, self.labels, self.images, self.weights, self.shots)

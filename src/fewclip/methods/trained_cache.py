@@ -66,6 +66,10 @@ class TrainedCacheMethod(CacheMethod):
             return head
 
         rows = judged_heads(self, support, validation, head, retrained)
+        single = float((support.shots == 1).float().mean())
+        if rows is not None and rows.shots is not None and single:
+            # Classes with one image cannot be judged: the others speak for them, with one key left.
+            rows = rows.thinned(single, OneKeyLeft)
         with torch.no_grad():
             self._adopt(head)
             result = self._choose(rows)
@@ -104,6 +108,26 @@ class TrainedCacheMethod(CacheMethod):
         return dataclasses.replace(result, settings=result.settings | mixed.settings, estimate=mixed.estimate)
 
 
+class OneKeyLeft:
+    """A head of whose cache every row sees a single key of its own class, the first by content.
+
+    Args:
+        head: The head.
+        labels: Class of each row that it judges, (n,).
+    """
+
+    def __init__(self, head: CacheHead, labels: Tensor) -> None:
+        self.head, self.labels, self.text, self.scale = head, labels, head.text, head.scale
+
+    def base_logits(self, queries: Tensor) -> Tensor:
+        """As the head's."""
+        return self.head.base_logits(queries)
+
+    def sums(self, queries: Tensor, beta: float) -> Tensor:
+        """Balanced class sums, (n, c); the single key counts for all of its class."""
+        return self.head.sums(queries, beta, alone=self.labels)
+
+
 class CacheHead(nn.Module):
     """Zero-shot logits plus a cache with keys that learn.
 
@@ -118,6 +142,9 @@ class CacheHead(nn.Module):
         super().__init__()
         self.text, self.scale = method._text_in(support), method.logit_scale
         self.labels, self.all_shots = support.key_labels, support.shots
+        order, place = support.by_class()
+        self.first_keys = torch.zeros_like(self.all_shots)
+        self.first_keys[self.labels[order[place == 0]]] = order[place == 0]
         shots = support.shots if of is None else of.shots
         self.factors = method.class_factors_ * shots / support.shots.clamp(min=1)
         self.fill, self.alpha, self.beta = method.class_balance, method.alpha_, method.beta_
@@ -146,9 +173,15 @@ class CacheHead(nn.Module):
         """What the cache is added to, (n, c)."""
         return zero_shot_logits(queries, self.learnt_text(), logit_scale=self.scale)
 
-    def sums(self, queries: Tensor, beta: float) -> Tensor:
-        """Balanced class sums at another β, (n, c)."""
-        sums = class_sums(self._values(queries, beta), self.labels, len(self.text)) * self.factors
+    def sums(self, queries: Tensor, beta: float, alone: Tensor | None = None) -> Tensor:
+        """Balanced class sums at another β, (n, c); ``alone``: classes of rows with one key left, (n,)."""
+        values = self._values(queries, beta)
+        sums = class_sums(values, self.labels, len(self.text))
+        if alone is not None:
+            column = alone[:, None]
+            one = values.gather(1, self.first_keys[column]) * self.all_shots[column]
+            sums = sums.scatter(1, column, one)
+        sums = sums * self.factors
         return fill_absent(sums, self.all_shots > 0) if self.fill else sums
 
     def _values(self, queries: Tensor, beta: float) -> Tensor:
