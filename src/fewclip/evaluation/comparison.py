@@ -123,12 +123,24 @@ class Comparison:
         return (high - low) / 2
 
     def caption(self) -> str:
-        """What the numbers are, in one or two sentences."""
+        """What the numbers are, in a few sentences."""
         seeds = len({cell.seed for cell in self.cells if cell.shots})
         spread = f", mean ± standard deviation over {seeds} draws of the shots" if seeds > 1 else ""
         return (
             f"Accuracy in %{spread}; {self.n_test:,} test images pin it down to about "
             f"± {100 * self.test_error():.1f} points. Seconds: one fit and its predictions, on features."
+            + self._on_text_alone()
+        )
+
+    def _on_text_alone(self) -> str:
+        """What it means that methods have zero-shot's figure; nothing where none has."""
+        text = self.row(ZERO_SHOT, 0)
+        others = [row for row in self.rows() if row["shots"] and row["mean"] is not None]
+        if text is None or not any((row["mean"], row["spread"]) == (text["mean"], 0) for row in others):
+            return ""
+        return (
+            " Where a method has zero-shot's figure, the labelled images have not proven that they help (few "
+            "classes, few images), and the text decides alone."
         )
 
     def to_rich(self) -> Table:
