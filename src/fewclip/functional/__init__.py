@@ -14,7 +14,7 @@ from fewclip.functional.leave_one_out import (
     leave_one_out_sums,
     shots_per_class,
 )
-from fewclip.functional.likelihood import best_mix, best_scale, log_likelihood
+from fewclip.functional.likelihood import best_scale, evened_rows, log_likelihood
 from fewclip.functional.refinement import (
     ape_logits,
     inter_class_similarity,
@@ -34,7 +34,6 @@ __all__ = [
     "ape_t_logits",
     "balance_factors",
     "best_alpha",
-    "best_mix",
     "best_of_intervals",
     "best_scale",
     "cache_logits",
@@ -42,6 +41,7 @@ __all__ = [
     "class_sums",
     "clip_adapter_features",
     "clip_adapter_logits",
+    "evened_rows",
     "fill_absent",
     "inter_class_similarity",
     "inter_class_variance",

@@ -1,4 +1,4 @@
-"""The log-likelihood of a mix of two terms of logits, and the mix at which it is largest."""
+"""The log-likelihood of logits, the scale at which it is largest, and rows that are all as sure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,24 @@ def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
         for z, y in zip(logits.split(rows), labels.split(rows), strict=True)
     ]
     return torch.cat(parts)
+
+
+def evened_rows(logits: Tensor, *, spread: float) -> Tensor:
+    """Rows of mean 0 that all have about the standard deviation ``spread``, (n, c).
+
+    How sure a row is, compared with others, has no part in which of its classes wins; a likelihood with one
+    temperature for all rows pays for it all the same. Of the c − 1 numbers of a centred row one is its size;
+    it goes in the power 1 − 1/(c − 1). Two classes have nothing but that size: such rows stay as they are.
+
+    Args:
+        logits: (n, c).
+        spread: > 0. Rows with less than a thousandth of it are not blown up beyond it.
+    """
+    logits, n_classes = _centred(logits), logits.shape[1]
+    if n_classes < 3:
+        return logits
+    size = logits.std(1, correction=0, keepdim=True).clamp(min=1e-3 * spread)
+    return logits * (spread / size) ** (1 - 1 / (n_classes - 1))
 
 
 def best_scale(logits: Tensor, labels: Tensor, weights: Tensor, *, start: float = 1.0) -> float:
@@ -82,96 +100,3 @@ def _along(logits: Tensor, labels: Tensor, weights: Tensor, u: float) -> tuple[f
         total += (terms.double() * w.double()).sum(1)
     value, slope, curvature = total.tolist()
     return value, slope, curvature
-
-
-def best_mix(
-    base_logits: Tensor,
-    cache_logits: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    *,
-    start: tuple[float, float] = (1.0, 1.0),
-) -> tuple[float, float]:
-    """(u, v) ≥ 0 with the largest log-likelihood Σ w log softmax(u A + v B)_y.
-
-    The likelihood of this two-parameter logistic regression is concave, so one peak is the peak: Newton's
-    method with the bounds ``SCALES`` on u, and 0 … 8,192 on v. α = v/u, the temperature is 1/u.
-
-    Args:
-        base_logits: A, (n, c).
-        cache_logits: B, (n, c), of a spread like A's.
-        labels: Class index of each row, (n,), int64.
-        weights: Weight of each row, (n,).
-        start: Where to begin.
-    """
-    base_logits, cache_logits = _centred(base_logits), _centred(cache_logits)
-    low = torch.tensor([SCALES[0], 0.0], dtype=torch.float64)
-    high = torch.tensor([SCALES[1], 1024 * SCALES[1]], dtype=torch.float64)
-    total = float(weights.double().sum())
-    point = torch.tensor(start, dtype=torch.float64).clamp(low, high)
-    value, slope, curvature = _mixed(base_logits, cache_logits, labels, weights, point)
-    for _ in range(_STEPS):
-        step = _newton_step(point, slope, curvature, low, high)
-        if float(step @ slope) <= 2 * _TOLERANCE * total:
-            break
-        for _ in range(_STEPS):
-            target = point + step
-            found = _mixed(base_logits, cache_logits, labels, weights, target)
-            if found[0] >= value:
-                break
-            step = step / 2
-        else:
-            break
-        point, (value, slope, curvature) = target, found
-    return float(point[0]), float(point[1])
-
-
-def _newton_step(point: Tensor, slope: Tensor, curvature: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The step to the peak of the quadratic model g·s − ½ sᵀHs within the bounds, (2,)."""
-    h = curvature + torch.eye(2, dtype=curvature.dtype) * (1e-9 * float(curvature.diagonal().max()) + 1e-12)
-    inside = torch.linalg.solve(h, slope)
-    if bool(((point + inside >= low) & (point + inside <= high)).all()):
-        return inside
-    on_edges = []  # a concave model that peaks outside has its best point on an edge
-    for i, bound in ((0, low), (0, high), (1, low), (1, high)):
-        step, j = torch.zeros_like(point), 1 - i
-        step[i] = bound[i] - point[i]
-        best = point[j] + (slope[j] - h[i, j] * step[i]) / h[j, j]
-        step[j] = best.clamp(low[j], high[j]) - point[j]
-        on_edges.append(step)
-    return max(on_edges, key=lambda s: float(slope @ s - s @ h @ s / 2))
-
-
-def _mixed(
-    base_logits: Tensor, cache_logits: Tensor, labels: Tensor, weights: Tensor, point: Tensor
-) -> tuple[float, Tensor, Tensor]:
-    """Log-likelihood, gradient (2,) and minus the Hessian (2, 2), on the CPU in float64."""
-    u, v = point.tolist()
-    rows = max(1, _TILE // max(1, base_logits.shape[1]))
-    total = torch.zeros(6, dtype=torch.float64, device=base_logits.device)
-    for a, b, y, w in zip(
-        *(x.split(rows) for x in (base_logits, cache_logits, labels, weights)), strict=True
-    ):
-        z = torch.add(u * a, b, alpha=v)
-        log_sum = torch.logsumexp(z, dim=1)
-        own_a, own_b = (x.gather(1, y[:, None])[:, 0] for x in (a, b))
-        p = torch.exp(z - log_sum[:, None])
-        pa, pb = p * a, p * b
-        mean_a, mean_b = pa.sum(1), pb.sum(1)
-        terms = torch.stack(
-            [
-                u * own_a + v * own_b - log_sum,
-                own_a - mean_a,
-                own_b - mean_b,
-                ((pa * a).sum(1) - mean_a**2).clamp(min=0),
-                (pa * b).sum(1) - mean_a * mean_b,
-                ((pb * b).sum(1) - mean_b**2).clamp(min=0),
-            ]
-        )
-        total += (terms.double() * w.double()).sum(1)
-    value, slope_a, slope_b, aa, ab, bb = total.tolist()
-    return (
-        value,
-        torch.tensor([slope_a, slope_b], dtype=torch.float64),
-        torch.tensor([[aa, ab], [ab, bb]], dtype=torch.float64),
-    )

@@ -98,7 +98,7 @@ class APE(CacheMethod):
             "beta": one_or(self.beta, BETAS),
         }
 
-    def _default_setting(self) -> Setting:
+    def _default_setting(self, support: Support) -> Setting:
         return {
             "n_channels": channel_counts(self, (0.5,))[0],
             "gamma": one_or(self.gamma, (0.0,))[0],

@@ -41,7 +41,8 @@ from fewclip.selection import (
 )
 
 T = TypeVar("T")
-BETAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # tried for beta="auto"
+BETA = 4.0  # between the published 1 and 5.5 in ratio, and the middle of those that are tried
+BETAS = (0.5, 1.0, 2.0, BETA, 8.0, 16.0, 32.0)  # for beta="auto"
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class CacheMethod(FewShotMethod):
     beta: float | str
     _chooses_channels: ClassVar[bool] = False
     """Whether ``_key_set`` looks at the labels."""
+    _not_judged_by_pairs: ClassVar[tuple[str, ...]] = ("beta",)
+    """Settings that two images a class say nothing about: of the one key that is left all β think alike."""
 
     # ---- what a method implements ----
 
@@ -99,7 +102,7 @@ class CacheMethod(FewShotMethod):
         """Values of ``n_channels``, ``beta``, ``gamma`` to try; one value for a setting that is fixed."""
 
     @abstractmethod
-    def _default_setting(self) -> Setting:
+    def _default_setting(self, support: Support) -> Setting:
         """The setting in use where nothing can be judged."""
 
     # ---- fit ----
@@ -128,7 +131,7 @@ class CacheMethod(FewShotMethod):
     ) -> SelectionResult:
         protocol, note = self._protocol(support, validation)
         if protocol == "none":
-            setting = self._default_setting()
+            setting = self._default_setting(support)
             strength = self._default_strength(support)
             alpha = self._default_alpha(support, key_sets, setting, strength=strength)
             if is_auto(self.alpha):
@@ -136,9 +139,12 @@ class CacheMethod(FewShotMethod):
             else:
                 strength = None
             return SelectionResult("none", {**setting, "alpha": alpha}, strength=strength, note=note)
+        start = {**self._default_setting(support), "beta": one_or(self.beta, (BETA,))[0]}
         space = self._search_space()
         if protocol == "loo" or validation is None:
             judge, labels_used = self._leave_one_out_judge(support), 0
+            if int(support.shots.max()) == 2:
+                space |= {name: (start[name],) for name in self._not_judged_by_pairs}
         else:
             rows = self._judged_rows(support, validation, protocol)
             values = self._validation_values(rows, key_sets)
@@ -149,7 +155,7 @@ class CacheMethod(FewShotMethod):
         return search(
             judge,
             space,
-            start=self._default_setting(),
+            start=start,
             protocol=protocol,
             alpha=alpha,
             labels_used=labels_used,
@@ -235,6 +241,7 @@ class CacheMethod(FewShotMethod):
             support.images[rows],
             left_out.weights,
             shots=n_judged / max(1, len(support.labels[rows].unique())),
+            evened=True,
         )
 
     def _folds(self, support: Support) -> Tensor:
@@ -262,7 +269,7 @@ class CacheMethod(FewShotMethod):
 
         images = torch.arange(len(rows.labels), device=rows.labels.device)
         weights = torch.ones_like(images, dtype=torch.float32)
-        return Judge(self._base_logits(rows.features), sums, rows.labels, images, weights)
+        return Judge(self._base_logits(rows.features), sums, rows.labels, images, weights, evened=True)
 
     # ---- prediction ----
 

@@ -55,5 +55,5 @@ class TipAdapter(CacheMethod):
     def _search_space(self) -> dict[str, tuple[float, ...]]:
         return {"beta": one_or(self.beta, BETAS)}
 
-    def _default_setting(self) -> Setting:
+    def _default_setting(self, support: Support) -> Setting:
         return {"beta": one_or(self.beta, (1.0,))[0]}

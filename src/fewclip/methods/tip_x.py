@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from numpy.typing import ArrayLike
@@ -48,7 +48,7 @@ class TipX(CacheMethod):
         alpha: Weight α ≥ 0 of the affinities, or ``"auto"``.
         beta: Sharpness β ≥ 0 of the affinities, or ``"auto"``.
         gamma: Weight γ ≥ 0 of the Tip-X term; needs ``alpha`` > 0 beside it. ``"auto"``: chosen as a
-            multiple of α.
+            multiple of α; at one and two images a class α/2, or 0 where they are worth more than the text.
         temperature: τ > 0, on cosines; the paper has 0.5.
         text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
             ``FewShotMethod``.
@@ -64,6 +64,8 @@ class TipX(CacheMethod):
 
     Reference: Udandarao et al. 2023, SuS-X, arXiv:2211.16198, section 3.2.
     """
+
+    _not_judged_by_pairs: ClassVar[tuple[str, ...]] = ("beta", "ratio")
 
     def __init__(
         self,
@@ -122,8 +124,10 @@ class TipX(CacheMethod):
     def _search_space(self) -> dict[str, tuple[float, ...]]:
         return {"ratio": self._ratios(_RATIOS), "beta": one_or(self.beta, BETAS)}
 
-    def _default_setting(self) -> Setting:
-        return {"ratio": self._ratios((0.5,))[0], "beta": one_or(self.beta, (1.0,))[0]}
+    def _default_setting(self, support: Support) -> Setting:
+        # What the text thinks of two images makes them alike only where it is worth more than they are.
+        ratio = 0.5 if self._default_strength(support) <= 1 else 0.0
+        return {"ratio": self._ratios((ratio,))[0], "beta": one_or(self.beta, (1.0,))[0]}
 
     def _ratios(self, choices: tuple[float, ...]) -> tuple[float, ...]:
         """γ/α: of two numbers their quotient, else ``choices``."""

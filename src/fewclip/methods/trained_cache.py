@@ -51,7 +51,7 @@ class TrainedCacheMethod(CacheMethod):
         plan = self._plan()
         self.class_factors_, self.present_ = self._class_factors(support), support.shots > 0
         self.channels_ = None
-        setting = self._default_setting()
+        setting = self._default_setting(support)
         strength = max(TRAINING_STRENGTH, self._default_strength(support))
         self.alpha_ = self._default_alpha(
             support, lambda n: self._key_set(support, n), setting, strength=strength
@@ -81,9 +81,9 @@ class TrainedCacheMethod(CacheMethod):
         return KeySet(support.keys)
 
     def _search_space(self) -> dict[str, tuple[float, ...]]:
-        return {"beta": one_or(self.beta, BETAS)}
+        return {"beta": one_or(self.beta, tuple(sorted({*BETAS, self._training_beta})))}
 
-    def _default_setting(self) -> Setting:
+    def _default_setting(self, support: Support) -> Setting:
         return {"beta": one_or(self.beta, (self._training_beta,))[0]}
 
     def _choose(self, rows: JudgedHeads | None) -> SelectionResult:
@@ -99,7 +99,7 @@ class TrainedCacheMethod(CacheMethod):
             base_logits,
             sums,
             self._search_space(),
-            start=self._default_setting(),
+            start={"beta": self.beta_},
             alpha=None if is_auto(self.alpha) else float(self.alpha),
         )
         if not (self._adapts_text and self.safe and is_auto(self.alpha)):

@@ -52,6 +52,8 @@ class Judge:
     weights: Tensor
     shots: float | None = None
     """Mean images a class where rows judge each other by leave-one-out; None: they are independent."""
+    evened: bool = False
+    """Whether a likelihood is that of evened rows: surer affinities are not more often right."""
     _last: dict[tuple[tuple[str, float], ...], tuple[Tensor, float]] = field(
         default_factory=dict, init=False, repr=False
     )

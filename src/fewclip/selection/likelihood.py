@@ -2,23 +2,24 @@
 
 Accuracy is coarse on few labels and trusts the cache too much. The log-likelihood of the right classes is
 smooth; every mix of text and cache is judged at the temperature that suits it, so that none wins by the size
-of its logits. Two steps make it safe. The cache must know the judged images by itself, without the text,
-clearly better than chance: noise and wrong labels do not, while they may well look better than a text that
-they contradict; or else it must help the text beyond doubt. And of the strengths within half a standard error
-of the best the weakest is taken.
+of its logits, and affinities on rows that are evened out: how much surer they are of some rows than of others
+says nothing about which class wins. Two steps make it safe. The cache must know the judged images by itself,
+without the text, clearly better than chance: noise and wrong labels do not, while they may well look better
+than a text that they contradict; or else it must help the text beyond doubt. And of the settings within half
+a standard error of the best the one nearest to the default is taken, of the strengths the weakest.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fewclip.functional import best_mix, best_scale, log_likelihood
+from fewclip.functional import best_scale, evened_rows, log_likelihood
 from fewclip.selection.judge import Judge, Setting, strength_of
 from fewclip.selection.result import effective_number
 
@@ -39,38 +40,38 @@ ALONE = Proof(4.0, 5)  # for the cache alone against chance; or
 WITH_TEXT = Proof(3.25, 7)  # for the cache with the text against the text
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tried:
-    """One setting at its best α.
+    """One setting, at some of the α that are chosen from.
 
     Attributes:
         setting: The setting.
-        alpha: Its best α.
+        alphas: α, rising from 0.
+        columns: By the place of an α: the log-likelihood there, weighted and summed over the rows of each
+            image, (m,).
+        best: Place of the best α.
         strength: And that as a strength.
-        likelihood: Log-likelihood there, weighted and summed over the rows of each image, (m,).
         accuracy: Weighted share of rows that are right there, 0–1.
     """
 
     setting: Setting
-    alpha: float
-    strength: float
-    likelihood: Tensor
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Log-likelihood of one setting at several α, by image.
-
-    Attributes:
-        alphas: The α; the first is 0.
-        likelihood: At each of them, (m, s).
-        alone: Of the cache alone, minus that of chance, (m,).
-    """
-
     alphas: tuple[float, ...]
-    likelihood: Tensor
-    alone: Tensor
+    columns: dict[int, Tensor]
+    best: int
+    strength: float
+    accuracy: float
+    alone: Tensor | None = None
+    """Log-likelihood of the cache alone, minus that of chance, (m,); None until it is asked for."""
+
+    @property
+    def alpha(self) -> float:
+        """The best α."""
+        return self.alphas[self.best]
+
+    @property
+    def likelihood(self) -> Tensor:
+        """Log-likelihood at the best α, (m,)."""
+        return self.columns[self.best]
 
 
 class LikelihoodRule:
@@ -92,29 +93,47 @@ class LikelihoodRule:
         alpha: float | None = None,
     ) -> None:
         self.judge, self.alpha = judge, alpha
-        self.zero_shot = self._at(judge.base_logits)[0]
+        self._space, self._start = space, start
+        self._scales: dict[int, float] = {}
+        self._peak = 0
+        self.zero_shot = self._at(judge.base_logits, 0)
         self.tried: dict[tuple[float, ...], Tried] = {}
-        self._profiles: dict[tuple[float, ...], Profile] = {}
-        self._mix = (1.0, 1.0)
         self._explore(space, start)
 
     def pick(self, keep: Tensor) -> tuple[Setting, float]:
         """The setting and α chosen by the images ``keep``, (m,) bool."""
         weights = self.judge.image_weights[keep]
-        scores = [_mean(tried.likelihood[keep], weights) for tried in self.tried.values()]
-        key = list(self.tried)[_first_best(scores)]
-        best = self.tried[key]
+        best = self._nearest_default(keep, weights)
         if self.alpha is not None:
             return best.setting, self.alpha
         if best.alpha == 0:
             return best.setting, 0.0
-        profile = self._profile(key)
-        table = profile.likelihood[keep]
+        table, alone = self._profile(best)
+        table, knows = table[keep], alone[keep]
         top = int(table.sum(0).argmax())
-        knows, gains = profile.alone[keep], table[:, top] - table[:, 0]
+        gains = table[:, top] - table[:, 0]
         if not self._trusted(knows, gains, weights):
             return best.setting, min(best.alpha, self._unproven(knows, gains, weights))
-        return best.setting, profile.alphas[weakest(table, weights)]
+        return best.setting, best.alphas[weakest(table, weights)]
+
+    def _nearest_default(self, keep: Tensor, weights: Tensor) -> Tried:
+        """Of the settings that are hardly worse than the best, the one nearest to the default.
+
+        Few images cannot tell them apart; what was published for many data sets can.
+        """
+        tried = list(self.tried.values())
+        table = torch.stack([one.likelihood[keep] for one in tried], dim=1)
+        gap, error = _paired(
+            table[:, [_first_best((table.sum(0) / weights.sum()).tolist())]] - table, weights
+        )
+        close = [one for one, ok in zip(tried, (gap <= CAUTION * error + _TIE).tolist(), strict=True) if ok]
+        return min(close, key=self._steps_from_default)
+
+    def _steps_from_default(self, tried: Tried) -> int:
+        return sum(
+            abs(values.index(tried.setting[name]) - values.index(self._start[name]))
+            for name, values in ((name, list(values)) for name, values in self._space.items())
+        )
 
     # ---- what a rule for another kind of term does differently ----
 
@@ -183,36 +202,56 @@ class LikelihoodRule:
         judge = self.judge
         b, unit_alpha = judge.term(setting)
         if self.alpha is not None:
-            alpha, likelihood = self.alpha, self._at(judge.base_logits + self.alpha * b)[0]
+            alphas = (self.alpha,)
+            columns, best = {0: self._at(judge.base_logits + self.alpha * b, 1)}, 0
         elif unit_alpha == 0:
-            alpha, likelihood = 0.0, self.zero_shot
+            alphas, columns, best = (0.0,), {0: self.zero_shot}, 0
         else:
-            scaled = unit_alpha * b
-            u, v = best_mix(judge.base_logits, scaled, judge.labels, judge.weights, start=self._mix)
-            self._mix = (u, max(v, 0.01))  # the next setting's peak is near
-            alpha = v / u * unit_alpha
-            likelihood = judge.per_image(log_likelihood(u * judge.base_logits + v * scaled, judge.labels))
-        accuracy = float(judge.weights[judge.right(setting, alpha)].sum() / judge.weights.sum())
-        return Tried(setting, alpha, strength_of(alpha, unit_alpha), likelihood, accuracy)
+            alphas, columns = self._alphas(unit_alpha), {0: self.zero_shot}
+            best = self._climb(b, alphas, columns)
+        strength = strength_of(alphas[best], unit_alpha)
+        right = judge.right(setting, alphas[best])
+        accuracy = float(judge.weights[right].sum() / judge.weights.sum())
+        return Tried(setting, alphas, columns, best, strength, accuracy)
 
-    def _profile(self, key: tuple[float, ...]) -> Profile:
-        if key not in self._profiles:
-            b, unit_alpha = self.judge.term(self.tried[key].setting)
-            alphas = self._alphas(unit_alpha)
-            columns, scale = [self.zero_shot], 1.0
-            for alpha in alphas[1:]:
-                column, scale = self._at(self.judge.base_logits + alpha * b, start=scale)
-                columns.append(column)
-            alone = self._at(self._alone(b, unit_alpha))[0]
-            alone = alone + self.judge.image_weights * math.log(b.shape[1])
-            self._profiles[key] = Profile(alphas, torch.stack(columns, dim=1), alone)
-        return self._profiles[key]
+    def _climb(self, b: Tensor, alphas: Sequence[float], columns: dict[int, Tensor]) -> int:
+        """Place of the best α: uphill from where the last setting had its own."""
+        here = self._peak or len(alphas) // 2
+        while True:
+            near = [k for k in (here, here - 1, here + 1) if 0 <= k < len(alphas)]
+            self._fill(columns, near, alphas, b)
+            best = max(near, key=lambda k: float(columns[k].sum()))
+            if best == here:
+                break
+            here = best
+        self._peak = max(here, 1)
+        return here
 
-    def _at(self, logits: Tensor, *, start: float = 1.0) -> tuple[Tensor, float]:
-        """Log-likelihood by image, (m,), of logits at their best scale, and that."""
+    def _fill(
+        self, columns: dict[int, Tensor], places: Iterable[int], alphas: Sequence[float], b: Tensor
+    ) -> None:
+        for k in places:
+            if k not in columns:
+                columns[k] = self._at(self.judge.base_logits + alphas[k] * b, k)
+
+    def _profile(self, tried: Tried) -> tuple[Tensor, Tensor]:
+        """Log-likelihood by image at every α, (m, s), and that of the cache alone, minus chance, (m,)."""
+        if tried.alone is None:
+            b, unit_alpha = self.judge.term(tried.setting)
+            self._fill(tried.columns, range(len(tried.alphas)), tried.alphas, b)
+            alone = self._at(self._alone(b, unit_alpha), -1)
+            tried.alone = alone + self.judge.image_weights * math.log(b.shape[1])
+        columns = [tried.columns[k] for k in range(len(tried.alphas))]
+        return torch.stack(columns, dim=1), tried.alone
+
+    def _at(self, logits: Tensor, place: int) -> Tensor:
+        """Log-likelihood by image, (m,), of logits at their best scale; near that of the same ``place``."""
         judge = self.judge
-        scale = best_scale(logits, judge.labels, judge.weights, start=start)
-        return judge.per_image(log_likelihood(scale * logits, judge.labels)), scale
+        if judge.evened:
+            logits = evened_rows(logits, spread=judge.base_spread)
+        scale = best_scale(logits, judge.labels, judge.weights, start=self._scales.get(place, 1.0))
+        self._scales[place] = scale
+        return judge.per_image(log_likelihood(scale * logits, judge.labels))
 
 
 def standard_errors(gain: Tensor, weights: Tensor) -> float:
