@@ -14,33 +14,26 @@ from sklearn.exceptions import NotFittedError
 from tqdm import tqdm
 
 from fewclip.adapter import Adapter
-from fewclip.data import (
-    FeatureStore,
-    Names,
-    Prompts,
-    build_prompts,
-    display_path,
-    draw_shots,
-    renamed_classes,
-    warn_of_names,
-)
-from fewclip.data.sources import (
-    Images,
-    LabelledSources,
-    Source,
-    labelled_sources,
-    named_sources,
-)
-from fewclip.encoders import load_encoder, opens_by_name
-from fewclip.encoders.base import Encoder, TokenEncoder
-from fewclip.encoders.features import EncodedImages, encode_prompts, encode_sources, require_readable
-from fewclip.encoders.ready import NAME as READY
-from fewclip.encoders.ready import ReadyEncoder
-from fewclip.errors import DataError, EncoderError, ParameterError
+from fewclip.data import FeatureStore, Names, Prompts, draw_shots, renamed_classes
+from fewclip.data.sources import Images, Source, labelled_sources, named_sources
+from fewclip.encoders.base import Encoder
+from fewclip.encoders.features import EncodedImages, encode_sources
+from fewclip.errors import ParameterError
 from fewclip.evaluation import Evaluation
 from fewclip.evaluation.metrics import check_labels
 from fewclip.explanation import Explanation, explain
-from fewclip.methods import METHODS, FewShotMethod
+from fewclip.intake import (
+    check_rows,
+    check_two_classes,
+    encoder_of,
+    encoder_of_adapter,
+    measure,
+    new_method,
+    text_of,
+    warn_of_twins,
+    with_tokens,
+)
+from fewclip.methods import FewShotMethod
 from fewclip.predictions import Prediction
 
 _CHUNK = 1024  # images classified at once: bounds the memory of a bulk prediction
@@ -139,7 +132,13 @@ class FewShotClassifier:
             ImageError: An image cannot be read.
         """
         start = time.perf_counter()
-        method = self._new_method()
+        method = new_method(
+            self.method,
+            selection=self.selection,
+            device=self.device,
+            random_state=self.random_state,
+            verbose=self.progress,
+        )
         data = labelled_sources(images, labels)
         if shots is not None:
             if shots > max(data.shots().values()):
@@ -147,11 +146,13 @@ class FewShotClassifier:
             data = data.take(draw_shots(data.labels, shots, seed=seed))
         check_two_classes(data)
         check_rows(data, skip_unreadable)
-        encoder = self._encoder_for(data)
+        encoder = encoder_of(data, self.encoder)
         encoded = self._encode(data.sources, encoder, method, views=1 if data.ready else self.views)
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
-        _warn_of_twins(data, encoded)
-        text_features, sentences = self._text(data, encoder)
+        warn_of_twins(data, encoded)
+        text_features, sentences = text_of(
+            data, encoder, templates=self.templates, prompts=self.prompts, called=self.class_names
+        )
         method.set_params(
             text_features=text_features,
             classes=np.array(data.classes),
@@ -166,45 +167,6 @@ class FewShotClassifier:
         adapter = Adapter.of(method, encoder, data, encoded, prompts, renamed=renamed, seconds=seconds)
         self._take(adapter, encoder)
         return self
-
-    def _encoder_for(self, data: LabelledSources) -> Encoder:
-        """The encoder; for ready features the one that made them, or a stand-in that knows their space."""
-        if data.ready is None:
-            return load_encoder(self.encoder)
-        ready, default = data.ready, isinstance(self.encoder, str) and self.encoder == "pocket"
-        if not default or opens_by_name(ready.encoder):
-            return load_encoder(ready.encoder if default else self.encoder)
-        scale = 100.0 if ready.logit_scale is None else ready.logit_scale
-        return ReadyEncoder(ready.features.shape[1], logit_scale=scale, fingerprint=ready.fingerprint)
-
-    def _text(self, data: LabelledSources, encoder: Encoder) -> tuple[Any, list[list[str]]]:
-        """Text features of the classes, c arrays, and the sentences; None where class means stand in."""
-        given = None if data.ready is None else data.ready.text_by_class()
-        if given is not None or isinstance(encoder, ReadyEncoder):
-            return given, [[] for _ in data.classes]
-        sentences = build_prompts(
-            data.classes, templates=self.templates, prompts=self.prompts, called=self.class_names
-        )
-        warn_of_names(
-            data.classes, sentences, self.class_names, multilingual=getattr(encoder, "multilingual", False)
-        )
-        return encode_prompts(encoder, sentences), sentences
-
-    def _new_method(self) -> FewShotMethod:
-        if isinstance(self.method, FewShotMethod):
-            return cast(FewShotMethod, clone(self.method))
-        if self.method in METHODS:
-            method = METHODS[self.method](selection=self.selection, device=self.device)
-            method.random_state = self.random_state
-            if "verbose" in method.get_params():
-                method.set_params(verbose=self.progress)
-            return method
-        raise ParameterError(
-            "method",
-            expected=f"one of {', '.join(METHODS)}, or a method object",
-            got=repr(self.method),
-            fix="`fewclip list` describes them.",
-        )
 
     def _validation(
         self, val: str | Path, encoder: Encoder, method: FewShotMethod, skip_unreadable: bool
@@ -326,35 +288,8 @@ class FewShotClassifier:
         data = labelled_sources(images, labels, prefer="test")
         check_rows(data, skip_unreadable)
         check_labels("labels", np.array(data.labels), self.classes_)  # before, not after, hours of encoding
-        keys: list[str] = []
-        images_read, rows, errors = [], [], {}
-        for encoded, probabilities in self._classified(data.sources, "evaluate"):
-            images_read.append(encoded.images + len(keys))
-            rows.append(probabilities)
-            errors |= {i + len(keys): error for i, error in encoded.errors.items()}
-            keys += encoded.keys
-        require_readable(errors, len(keys), data.origin, skip_unreadable=skip_unreadable)
-        read, probabilities = np.concatenate(images_read), np.concatenate(rows)
-        unseen = np.array([keys[i] not in seen for i in read])
-        if not unseen.any():
-            raise DataError(
-                data.origin,
-                expected="images that the classifier was not fitted on",
-                got=f"{len(read)} that it was fitted on",
-                fix="Measure on other images; fit already printed a leave-one-out estimate for these.",
-            )
-        if not unseen.all():
-            warnings.warn(
-                f"{(~unseen).sum()} of {len(read)} images were used to fit the "
-                f"classifier and are left out; measured on the other {unseen.sum()}.",
-                stacklevel=2,
-            )
-        return Evaluation.from_predictions(
-            np.array(data.labels)[read[unseen]],
-            probabilities[unseen],
-            self.classes_,
-            names=[data.names[i] for i in read[unseen]],
-        )
+        chunks = self._classified(data.sources, "evaluate")
+        return measure(chunks, data, self.classes_, seen=seen, skip_unreadable=skip_unreadable)
 
     def explain(self, image: Source, *, neighbours: int = 5) -> Explanation:
         """Why this class: text against image evidence, and the labelled images that spoke for it.
@@ -403,20 +338,7 @@ class FewShotClassifier:
             EncoderError: The encoder is not the one that it was fitted with.
         """
         adapter = Adapter.load(folder, device=device)
-        if encoder is None and adapter.encoder_name == READY:
-            method = adapter.method
-            encoder = ReadyEncoder(
-                method.n_features_in_, logit_scale=method.logit_scale, fingerprint=adapter.fingerprint
-            )
-        if encoder is None and not opens_by_name(adapter.encoder_name):
-            raise EncoderError(
-                display_path(folder),
-                expected="an encoder that opens by name",
-                got=f"an adapter of the encoder object {adapter.encoder_name!r}",
-                fix="Pass encoder=, the object that it was fitted with.",
-            )
-        opened = load_encoder(adapter.encoder_name if encoder is None else encoder)
-        _check_fingerprint(opened, adapter, folder)
+        opened = encoder_of_adapter(adapter, encoder, folder)
         self = cls(opened, cast(FewShotMethod, clone(adapter.method)), device=device, **options)
         self._take(adapter, opened)
         return self
@@ -430,59 +352,3 @@ class FewShotClassifier:
         if not hasattr(self, "adapter_"):
             raise NotFittedError("This FewShotClassifier is not fitted yet: call fit, or from_pretrained.")
         return self.adapter_
-
-
-def with_tokens(method: FewShotMethod | type[FewShotMethod], encoder: Encoder) -> bool:
-    """Whether images are encoded with spatial tokens: the method uses them and the encoder has them."""
-    return method.uses_tokens and isinstance(encoder, TokenEncoder)
-
-
-def check_two_classes(data: LabelledSources) -> None:
-    """Raise DataError unless there is something to tell apart."""
-    if len(data.classes) < 2:
-        raise DataError(
-            data.origin,
-            expected="images of at least two classes",
-            got=f"one class, {data.classes[0]!r}" if data.classes else "none",
-            fix="Add a folder with images of something else, for example 'other'.",
-        )
-
-
-def check_rows(data: LabelledSources, skip_unreadable: bool) -> None:
-    """A row of a table that is no image is an error like an unreadable image, or a warning if allowed."""
-    rows = [entry for entry in data.skipped if entry[0].startswith("line ")]
-    if not rows:
-        return
-    name, reason = rows[0]
-    if not skip_unreadable:
-        raise DataError(
-            f"{data.origin}, {name}",
-            expected="an existing image and its label",
-            got=f"{reason} ({len(rows)} such rows)",
-            fix="Correct the table, or leave such rows out: skip_unreadable=True (--skip-unreadable).",
-        )
-    warnings.warn(f"{len(rows)} rows are left out, the first: {name}: {reason}", stacklevel=3)
-
-
-def _warn_of_twins(data: LabelledSources, encoded: EncodedImages) -> None:
-    """One image under two labels is a mistake that no method can mend."""
-    first: dict[str, int] = {}
-    for i, key in enumerate(encoded.keys):
-        other = first.setdefault(key, i) if key else i
-        if data.labels[other] != data.labels[i]:
-            warnings.warn(
-                f"the same image has two labels: {data.names[other]} ({data.labels[other]}) and "
-                f"{data.names[i]} ({data.labels[i]})",
-                stacklevel=3,
-            )
-            return
-
-
-def _check_fingerprint(encoder: Encoder, adapter: Adapter, folder: str | Path) -> None:
-    if encoder.fingerprint != adapter.fingerprint:
-        raise EncoderError(
-            display_path(folder),
-            expected=f"the encoder it was fitted with, {adapter.encoder_name} ({adapter.fingerprint})",
-            got=f"{encoder.name} ({encoder.fingerprint})",
-            fix="Install the version of the encoder that it was fitted with, or fit again.",
-        )

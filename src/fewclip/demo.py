@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from fewclip.classifier import FewShotClassifier, with_tokens
+from fewclip.classifier import FewShotClassifier
 from fewclip.data import (
     FeatureStore,
     LabelledSources,
@@ -29,6 +29,7 @@ from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import encode_prompts, encode_sources, readable
 from fewclip.errors import DataError, MissingExtraError
 from fewclip.evaluation import Comparison, Data, check_methods, compare
+from fewclip.intake import with_tokens
 from fewclip.methods import METHODS
 from fewclip.reports import write_classifier_report
 

@@ -82,11 +82,11 @@ def _checked(
     """Encodes images and prompts and compares them; the outcome as it goes into JSON."""
     import numpy as np
 
-    from fewclip.classifier import check_rows, check_two_classes
     from fewclip.data import FeatureStore, build_prompts, labelled_sources, warn_of_names
     from fewclip.encoders import load_encoder
     from fewclip.encoders.features import encode_prompts, encode_sources
     from fewclip.evaluation.prompt_check import check_prompts
+    from fewclip.intake import check_rows, check_two_classes
 
     data = labelled_sources(images, None)
     check_two_classes(data)
