@@ -47,7 +47,7 @@ def fill_zoo(zoo: Path) -> dict[str, str]:
         zoo / "moving.gif", save_all=True, append_images=[drawing("blue", 1, (96, 64)).quantize(200)]
     )
     red.quantize(200).save(zoo / "still.gif")
-    Image.new("RGB", (1, 20_000), (200, 40, 40)).save(zoo / "strip.png")
+    Image.new("RGB", (100, 20_000), (200, 40, 40)).save(zoo / "strip.png")
     whole = (zoo / "good.jpg").read_bytes()
     (zoo / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (zoo / "empty.jpg").touch()

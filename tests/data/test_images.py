@@ -230,6 +230,9 @@ def test_a_pil_image_is_left_unchanged():
         (encode(photo(400, 300), "WEBP")[:1500], "expected"),
         (png_header(60_000, 60_000), r"at most 178,956,970 pixels, got 60000×60000 = 3,600,000,000"),
         (png_header(MAX_PIXELS + 1, 1), "Scale the image down"),
+        (png_header(201, 1), r"one side at most 200 times the other, got 201×1 pixels"),
+        (png_header(1, 20_000), "Cut out the part that matters"),
+        (png_header(12_000, 9_000), r"at least 10,800 bytes for 12000×9000 pixels, got 66 bytes"),
         (png_header(0, 5), "expected"),
     ],
 )
@@ -242,10 +245,10 @@ def test_unusable_files_are_named_with_a_reason(tmp_path, content, message):
     assert caught.value.fix
 
 
-@pytest.mark.parametrize("size", [(12_000, 9_000), (MAX_PIXELS // 4, 2)])
+@pytest.mark.parametrize("size", [(12_000, 9_000), (MAX_PIXELS // 1_000, 1_000)])
 def test_between_pillows_warning_and_our_limit_there_is_no_warning(size):
     with pytest.raises(ImageError, match="expected an intact image"):
-        load_image(png_header(*size))  # claims the size; what ends it is the lack of data
+        load_image(png_header(*size) + bytes(20_000))  # claims the size; what ends it is the lack of data
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "TIFF", "BMP"])
@@ -263,6 +266,37 @@ def test_a_bomb_is_refused_before_it_is_decoded():
     tracemalloc.stop()
     assert time.perf_counter() - started < 1
     assert peak < 2**20
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "PPM"])
+@pytest.mark.parametrize("from_file", [False, True])
+def test_the_rest_of_a_truncated_file_is_taken_when_allowed(tmp_path, file_format, from_file):
+    image = photo(400, 300)
+    content = encode(image, file_format)
+    content = content[: len(content) * 3 // 4]
+    file = tmp_path / "cut"
+    file.write_bytes(content)
+    source = file if from_file else content
+    with pytest.raises(ImageError, match="expected an intact image"):
+        load_image(source)
+    loaded = load_image(source, allow_truncated=True)
+    assert loaded.size == image.size
+    top = (100, 200, 400, 300) if file_format == "BMP" else (0, 0, 300, 100)  # its rows go upwards
+    difference = np.abs(np.asarray(loaded.crop(top)).astype(int) - np.asarray(image.crop(top)))
+    assert difference.mean() < 12
+
+
+def test_a_truncated_progressive_jpeg_shows_the_scans_it_has():
+    image = photo(400, 300)
+    content = encode(image, "JPEG", progressive=True)
+    loaded = load_image(content[: len(content) // 2], allow_truncated=True)
+    assert np.abs(np.asarray(loaded).astype(int) - np.asarray(image)).mean() < 25
+
+
+def test_formats_that_are_compressed_as_a_whole_stay_refused():
+    content = encode(photo(400, 300), "WEBP")
+    with pytest.raises(ImageError):
+        load_image(content[: len(content) // 2], allow_truncated=True)
 
 
 def test_a_pil_image_without_pixels_is_refused():
@@ -414,8 +448,8 @@ def test_beyond_16_megapixels_only_the_crop_is_resized(monkeypatch, swap):
 
 
 def test_a_strip_costs_next_to_nothing():
-    content = encode(Image.new("RGB", (1, 20_000), RED), "PNG")
-    assert len(content) < 200
+    content = encode(Image.new("RGB", (100, 20_000), RED), "PNG")
+    assert len(content) < 50_000
 
     def seconds() -> float:
         started = time.perf_counter()
@@ -423,7 +457,7 @@ def test_a_strip_costs_next_to_nothing():
         assert result.getextrema() == ((255, 255), (0, 0), (0, 0))
         return time.perf_counter() - started
 
-    assert min(seconds() for _ in range(3)) < 0.05
+    assert min(seconds() for _ in range(3)) < 0.5
 
 
 STRIP = """
@@ -440,7 +474,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_a_strip_needs_little_memory(tmp_path):
     import subprocess
 
-    Image.new("RGB", (1, 20_000), RED).save(tmp_path / "strip.png")
+    Image.new("RGB", (100, 20_000), RED).save(tmp_path / "strip.png")
     photo().save(tmp_path / "photo.png")
     command = [sys.executable, "-c", STRIP, str(tmp_path / "strip.png"), str(tmp_path / "photo.png")]
     kilobytes = int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)

@@ -22,23 +22,33 @@ from typing import IO
 from PIL import Image
 
 from fewclip.data._display import display_path, escape
+from fewclip.data._limits import MAX_ASPECT, MAX_PIXELS, RESAVE, check_claim
 from fewclip.data._pixels import Unreadable, to_rgb
 from fewclip.errors import ImageError, ParameterError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "display_path", "image_key", "load_image", "resize_center_crop"]
+__all__ = [
+    "FORMATS",
+    "MAX_ASPECT",
+    "MAX_PIXELS",
+    "display_path",
+    "image_key",
+    "load_image",
+    "resize_center_crop",
+]
 
 # Pillow knows forty more formats, some of which start other programs (EPS) or are nearly untested.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "MPO", "AVIF", "HEIF")
-MAX_PIXELS = 178_956_970  # where Pillow itself refuses: two thirds of a gigabyte as RGB
 EXACT_RESIZE_PIXELS = 16_000_000
 
 _PLUGINS = ("Jpeg", "Png", "Gif", "Bmp", "Tiff", "WebP", "Ppm", "Mpo", "Avif")
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
-_RESAVE = "Open it in an image viewer and save it again as JPEG or PNG, or leave it out."
+_END_OF_JPEG = b"\xff\xd9"
 _WARNINGS_LOCK = threading.Lock()
 
 
-def load_image(source: str | Path | bytes | Image.Image, *, name: str | None = None) -> Image.Image:
+def load_image(
+    source: str | Path | bytes | Image.Image, *, name: str | None = None, allow_truncated: bool = False
+) -> Image.Image:
     """Decode one image to mode RGB, upright and on a white ground.
 
     The first frame counts; EXIF orientation is applied; transparency is laid on white; 16-bit grey is
@@ -47,25 +57,33 @@ def load_image(source: str | Path | bytes | Image.Image, *, name: str | None = N
     Args:
         source: A path, the bytes of an image file, or a PIL image (which is left unchanged).
         name: What errors call the image; by default the path as given.
+        allow_truncated: Take a JPEG, PNG, GIF, BMP or PPM whose end is missing; what is missing is black or
+            grey. Formats that are compressed as a whole cannot be read in part.
 
     Returns:
         A new image without metadata: loading it once more changes nothing.
 
     Raises:
         ImageError: The file is absent, unreadable, empty, truncated, not an image of an accepted format,
-            or larger than ``MAX_PIXELS``.
+            larger than ``MAX_PIXELS``, narrower than 1 : ``MAX_ASPECT``, or of more pixels than its file
+            can hold.
     """
     if isinstance(source, Image.Image):
         label = name or "image"
         with _as_image_error(label):
-            _check_size(source, label)
+            check_claim(source, label)
             return to_rgb(source)
     label = name or _label(source)
     with _stream(source, label) as stream, _as_image_error(label):
+        n_bytes = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
         image = _open(stream, label)
-        _check_size(image, label)
+        check_claim(image, label, n_bytes)
+        if allow_truncated and image.format in ("JPEG", "MPO"):
+            stream.seek(0)  # an early end mark makes libjpeg show the scans that there are
+            image = _open(io.BytesIO(stream.read() + _END_OF_JPEG), label)
         with _without_bomb_warning(image.size):
-            image.load()
+            _decode(image, allow_truncated)
         return to_rgb(image)
 
 
@@ -175,7 +193,7 @@ def _as_image_error(label: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # Damaged files make Pillow's decoders raise nearly everything there is.
         got = f"{type(error).__name__}: {escape(str(error))}"
-        raise ImageError(label, expected="an intact image", got=got, fix=_RESAVE) from error
+        raise ImageError(label, expected="an intact image", got=got, fix=RESAVE) from error
 
 
 def _open(stream: IO[bytes], label: str) -> Image.Image:
@@ -209,7 +227,7 @@ def _open(stream: IO[bytes], label: str) -> Image.Image:
         raise ImageError(label, expected="a format this build reads", got="an AVIF image", fix=fix)
     got = f"a damaged header ({escape(str(reason))})" if reason else f"a file that begins with {prefix[:8]!r}"
     expected = "a JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP or PPM image"
-    raise ImageError(label, expected=expected, got=got, fix=_RESAVE) from reason
+    raise ImageError(label, expected=expected, got=got, fix=RESAVE) from reason
 
 
 def _is_heif(prefix: bytes) -> bool:
@@ -235,15 +253,16 @@ def _register_plugins(*, heif: bool) -> None:
             return
 
 
-def _check_size(image: Image.Image, label: str) -> None:
-    width, height = image.size
-    if width < 1 or height < 1:
-        got = f"{width}×{height} pixels"
-        raise ImageError(label, expected="at least one pixel", got=got, fix=_RESAVE)
-    if width * height > MAX_PIXELS:
-        got = f"{width}×{height} = {width * height:,}"
-        fix = "Scale the image down: an encoder looks at a few hundred pixels a side."
-        raise ImageError(label, expected=f"at most {MAX_PIXELS:,} pixels", got=got, fix=fix)
+def _decode(image: Image.Image, allow_truncated: bool) -> None:
+    """Load the pixels; of a truncated file, where that is allowed, those that are there."""
+    try:
+        image.load()
+    except OSError as error:
+        # Pillow's own switch would hold for every thread. Its decoders have written what they had.
+        if not allow_truncated or "truncated" not in str(error) or not hasattr(image, "tile"):
+            raise
+        image.tile = []  # pyright: ignore[reportAttributeAccessIssue]
+        image.load()
 
 
 def _without_bomb_warning(size: tuple[int, int]) -> AbstractContextManager[object]:
