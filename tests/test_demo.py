@@ -47,15 +47,20 @@ def test_it_compares_reports_and_keeps_an_adapter(photos, tmp_path):
     assert ran.code == 0
     for method in METHODS.keys() - {"calip"}:
         assert re.search(rf"{method}\s.*\d", ran.out)
-    for part in ("18 images to draw from", "18 to test on", str(out / "report.html"), "peak memory"):
+    for part in (
+        "18 images to draw from",
+        "18 to test on",
+        str(out / "report" / "index.html"),
+        "peak memory",
+    ):
         assert part in ran.err
-    page = (out / "report.html").read_text(encoding="utf-8")
+    page = (out / "report" / "index.html").read_text(encoding="utf-8")
     assert "<svg" in page
     assert fetches(page) == []
     loaded = FewShotClassifier.from_pretrained(out / "demo.adapter", encoder=FakeEncoder(), progress=False)
     assert loaded.classes_.tolist() == ["blue", "green", "red"]
     assert loaded.summary_.method == "ape"
-    assert sorted(path.name for path in out.iterdir()) == ["demo.adapter", "report.html"]
+    assert sorted(path.name for path in out.iterdir()) == ["demo.adapter", "report"]
 
 
 def test_calip_is_given_spatial_tokens_and_the_others_are_not(photos, tmp_path, monkeypatch):
@@ -227,7 +232,7 @@ def test_the_same_photo_in_train_and_test_is_left_out_of_the_figures(tmp_path):
     (tmp_path / "split" / "test" / "red" / "copy.png").write_bytes((train / "red" / "00.png").read_bytes())
     with pytest.warns(UserWarning, match=r"1 of 10 images"):
         demo(tmp_path / "split", tmp_path / "out", shots=(4,))
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
     assert "tested on 9 other images" in page
 
 
@@ -255,7 +260,7 @@ def test_unreadable_photos_may_be_left_out(photos, tmp_path):
         UserWarning, match=r"1 images cannot be read and are left out, the first: .*broken\.jpg"
     ):
         demo(photos, tmp_path / "out", shots=(1,), skip_unreadable=True)
-    assert (tmp_path / "out" / "report.html").exists()
+    assert (tmp_path / "out" / "report" / "index.html").exists()
 
 
 def test_one_class_is_refused_before_anything_is_encoded(tmp_path):

@@ -47,7 +47,7 @@ def test_command_line_examples(flowers, code):
     run = subprocess.run(["bash", "-euo", "pipefail", "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert (flowers / "predictions.csv").read_text().splitlines()[1].startswith("new/a.jpg,rose,")
-    assert (flowers / "report" / "report.html").exists()
+    assert (flowers / "report" / "index.html").exists()
 
 
 def test_python_examples(flowers):

@@ -13,7 +13,7 @@ from fewclip import FewShotClassifier
 from fewclip.data import FeatureStore, labelled_sources
 from fewclip.evaluation import Evaluation
 from fewclip.methods import METHODS, TipAdapter
-from fewclip.reports import choose_examples, make_examples, report_evaluation
+from fewclip.reports import choose_hits, choose_mistakes, make_examples, make_pairs, report_evaluation
 
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread")
 
@@ -34,33 +34,26 @@ def evaluation(right: dict[str, int], wrong: dict[str, int]) -> Evaluation:
     return Evaluation.from_predictions(labels, np.where(hits, scores, rest), classes)
 
 
-def split(chosen: list[int], e: Evaluation) -> tuple[list[int], list[int]]:
-    hits = [i for i in chosen if e.labels[i] == e.predictions[i]]
-    return hits, [i for i in chosen if i not in hits]
-
-
-def test_examples_are_half_mistakes_and_of_every_class():
+def test_pictures_are_of_every_class():
     e = evaluation({"a": 9, "b": 9, "c": 9}, {"a": 6, "b": 1})
-    chosen = choose_examples(e, 8)
-    hits, mistakes = split(chosen, e)
-    assert len(set(chosen)) == 8
-    assert len(mistakes) == 4
+    hits, mistakes = choose_hits(e, 4), choose_mistakes(e, 4)
+    assert len(set(hits)) == len(set(mistakes)) == 4
+    assert all(e.labels[i] == e.predictions[i] for i in hits)
+    assert all(e.labels[i] != e.predictions[i] for i in mistakes)
     assert {e.labels[i] for i in hits} == {"a", "b", "c"}
     assert {e.labels[i] for i in mistakes} == {"a", "b"}
 
 
 def test_surest_mistakes_first():
     e = evaluation({"a": 3, "b": 3}, {"a": 5})
-    mistakes = split(choose_examples(e, 4), e)[1]
     wrong = np.flatnonzero(e.labels != e.predictions)
-    assert set(mistakes) == set(wrong[np.argsort(-e.scores[wrong], kind="stable")][:2])
+    assert choose_mistakes(e, 2) == wrong[np.argsort(-e.scores[wrong], kind="stable")][:2].tolist()
 
 
 def test_few_images_are_all_shown():
-    for e in (evaluation({"a": 2, "b": 1}, {}), evaluation({"a": 0, "b": 0}, {"a": 2, "b": 1})):
-        chosen = choose_examples(e, 8)
-        assert len(chosen) == len(set(chosen))
-        assert len(chosen) >= min(3, 8 // 2)
+    right, wrong = evaluation({"a": 2, "b": 1}, {}), evaluation({"a": 0, "b": 0}, {"a": 2, "b": 1})
+    assert (sorted(choose_hits(right, 8)), choose_mistakes(right, 8)) == ([0, 1, 2], [])
+    assert (choose_hits(wrong, 8), sorted(choose_mistakes(wrong, 8))) == ([], [0, 1, 2])
 
 
 @pytest.fixture
@@ -106,7 +99,7 @@ def test_the_report_of_an_evaluation_stands_alone(photos, new, tmp_path, method)
     path = report_evaluation(
         fitted, result, tmp_path / "report", source=new, adapter=tmp_path / "my best.adapter"
     )
-    assert path == tmp_path / "report" / "report.html"
+    assert path == tmp_path / "report" / "index.html"
     page = path.read_text(encoding="utf-8")
     assert fetches(page) == []
     text = html.unescape(re.sub(r"<[^>]+>", "", page))
@@ -114,10 +107,20 @@ def test_the_report_of_an_evaluation_stands_alone(photos, new, tmp_path, method)
     assert "10 images" in text
     assert f"{result.accuracy:.1%}" in text
     assert "red/wrong.png, predicted blue, truth red" in page
-    assert page.count("data:image/jpeg;base64,") >= 8
+    assert page.count("data:image/jpeg;base64,") >= 12
     assert f"explain '{tmp_path}/my best.adapter' IMAGE" in text
     trained = method in ("clip-adapter", "tip-adapter-f", "ape-t")
     assert ("accuracy on the labelled images while they were learnt" in text) == trained
+
+
+def test_the_confused_pairs_have_pictures_of_mistakes_and_of_both_classes(photos, new):
+    fitted = fit(photos)
+    result, data = fitted.evaluate(new), labelled_sources(new, None)
+    (pair,) = make_pairs(fitted, result, data, range(len(data.names)))
+    assert (pair.truth, pair.predicted, pair.n, pair.of) == ("red", "blue", 1, 4)
+    assert [picture.name for picture in pair.mistakes] == ["red/wrong.png"]
+    assert [picture.name for picture in pair.truth_support] == [f"red/0{i}.png" for i in range(4)]
+    assert [picture.name for picture in pair.predicted_support] == [f"blue/0{i}.png" for i in range(4)]
 
 
 def test_the_report_counts_only_images_that_were_not_fitted_on(photos, new, tmp_path):

@@ -79,7 +79,7 @@ def run_demo(
 
     Args:
         images: Labelled images; None: the simulated textile photos.
-        output: Folder for ``report.html`` and ``demo.adapter``.
+        output: Folder for ``report/index.html`` and ``demo.adapter``.
         encoder: Name of the encoder.
         methods: Names of methods.
         shots: Images a class.
@@ -252,7 +252,7 @@ def _report(
         classifier,
         evaluation,
         data.test,
-        output,
+        output / "report",
         title="A few labelled images per class",
         lead=(
             f"Each method saw {first} to {last} labelled images of {len(data.pool.classes)} classes, drawn "

@@ -8,22 +8,39 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from PIL import Image
 
 from fewclip.classifier import FewShotClassifier
 from fewclip.data import LabelledSources, Source, labelled_sources, load_image
-from fewclip.evaluation import Comparison, Evaluation, Example, Neighbour, write_report
+from fewclip.evaluation import (
+    Comparison,
+    ConfusedPair,
+    Evaluation,
+    Example,
+    Neighbour,
+    Picture,
+    Section,
+    sections,
+    write_report,
+)
 
 THUMBNAIL = 160  # px
+_MISTAKES, _HITS = 6, 4  # predictions with their labelled images
+_PAIRS, _PICTURES = 6, 4  # frequent mistakes, and pictures of each kind
 
 
-def choose_examples(evaluation: Evaluation, n: int = 8) -> list[int]:
-    """Rows worth looking at: the surest mistakes for one half, then right ones, each class in turn."""
+def choose_mistakes(evaluation: Evaluation, n: int) -> list[int]:
+    """Rows of the surest mistakes, each class in turn."""
     sure = np.argsort(-evaluation.scores, kind="stable")
     wrong = [int(i) for i in sure if evaluation.predictions[i] != evaluation.labels[i]]
+    return _each_class_in_turn(wrong, evaluation.labels)[:n]
+
+
+def choose_hits(evaluation: Evaluation, n: int) -> list[int]:
+    """Rows of the surest right predictions, each class in turn."""
+    sure = np.argsort(-evaluation.scores, kind="stable")
     right = [int(i) for i in sure if evaluation.predictions[i] == evaluation.labels[i]]
-    mistakes = _each_class_in_turn(wrong, evaluation.labels)[: n // 2]
-    hits = _each_class_in_turn(right, evaluation.labels)[: n - len(mistakes)]
-    return hits + mistakes
+    return _each_class_in_turn(right, evaluation.labels)[:n]
 
 
 def _each_class_in_turn(rows: Sequence[int], labels: np.ndarray) -> list[int]:
@@ -47,8 +64,7 @@ def make_examples(
 
 def _example(classifier: FewShotClassifier, source: Source, label: object, name: str) -> Example:
     explanation = classifier.explain(source, neighbours=4)
-    image = load_image(cast(Path, source), name=name)  # reports are made of pictures alone
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image = _loaded(source, name)
     total = sum(near.contribution for near in explanation.neighbours)
     neighbours = [
         Neighbour(near.support.thumbnail, str(near.support.label), near.support.name, near.contribution)
@@ -64,6 +80,50 @@ def _example(classifier: FewShotClassifier, source: Source, label: object, name:
     )
 
 
+def make_pairs(
+    classifier: FewShotClassifier, evaluation: Evaluation, data: LabelledSources, rows: Sequence[int]
+) -> list[ConfusedPair]:
+    """The most frequent mistakes with pictures of them, and of the labelled images of both classes.
+
+    Args:
+        classifier: Its support set is shown.
+        evaluation: Made on ``data``.
+        data: Where the pictures are.
+        rows: The row in ``data`` of each row of ``evaluation``.
+    """
+    pairs = []
+    for truth, predicted, n in evaluation.most_confused(_PAIRS):
+        hit = (evaluation.labels == truth) & (evaluation.predictions == predicted)
+        shown = data.take([rows[i] for i in np.flatnonzero(hit)[:_PICTURES]])
+        pairs.append(
+            ConfusedPair(
+                str(truth),
+                str(predicted),
+                n,
+                int((evaluation.labels == truth).sum()),
+                [_picture(source, name) for source, name in zip(shown.sources, shown.names, strict=True)],
+                _support_pictures(classifier, truth),
+                _support_pictures(classifier, predicted),
+            )
+        )
+    return pairs
+
+
+def _support_pictures(classifier: FewShotClassifier, label: object) -> list[Picture]:
+    support = [image for image in classifier.adapter_.support if image.label == label and image.thumbnail]
+    return [Picture(image.thumbnail, image.name) for image in support[:_PICTURES]]
+
+
+def _picture(source: Source, name: str) -> Picture:
+    return Picture(_loaded(source, name), name)
+
+
+def _loaded(source: Source, name: str) -> Image.Image:
+    image = load_image(cast(Path, source), name=name)  # reports are made of pictures alone
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return image
+
+
 def write_classifier_report(
     classifier: FewShotClassifier,
     evaluation: Evaluation,
@@ -77,22 +137,41 @@ def write_classifier_report(
     notes: Sequence[str] = (),
     next_commands: Sequence[str] = (),
 ) -> Path:
-    """Writes ``report.html``: the evaluation, and examples out of ``data``, which it was made on."""
+    """Writes ``index.html``: the evaluation, and pictures out of ``data``, which it was made on."""
     names = evaluation.names or data.names
     row_of = {name: i for i, name in enumerate(data.names)}
-    rows = [row_of[names[i]] for i in choose_examples(evaluation)]
-    shown = data.take(rows)
+    rows = [row_of[name] for name in names]
+
+    def examples(chosen: Sequence[int]) -> list[Example]:
+        shown = data.take([rows[i] for i in chosen])
+        return make_examples(classifier, shown.sources, shown.labels, shown.names)
+
+    parts: list[Section] = []
+    if comparison is not None:
+        parts.append(sections.comparison_section(comparison))
+    mistakes = choose_mistakes(evaluation, _MISTAKES)
+    if mistakes:
+        parts.append(sections.mistakes_section(examples(mistakes)))
+        parts.append(sections.confused_section(make_pairs(classifier, evaluation, data, rows)))
+    parts.append(sections.classes_section(evaluation))
+    parts.append(sections.reliability_section(evaluation))
+    hits = choose_hits(evaluation, _HITS)
+    if hits:
+        parts.append(sections.examples_section(examples(hits)))
+    history = getattr(classifier.method_, "history_", ())
+    if history:
+        parts.append(sections.training_section(history))
+    if notes:
+        parts.append(sections.notes_section(notes))
+    if next_commands:
+        parts.append(sections.next_section(next_commands))
     return write_report(
         folder,
         title=title,
         lead=lead,
+        figures=sections.figures_of(evaluation),
         facts=facts,
-        comparison=comparison,
-        evaluation=evaluation,
-        history=getattr(classifier.method_, "history_", ()),
-        examples=make_examples(classifier, shown.sources, shown.labels, shown.names),
-        notes=notes,
-        next_commands=next_commands,
+        sections=parts,
     )
 
 

@@ -340,8 +340,8 @@ def test_evaluate(adapter, new, tmp_path):
     assert ran.code == 0
     assert "100" in ran.out
     assert [name for name in ("blue", "green", "red") if name not in ran.out] == []
-    assert f"report    {tmp_path / 'report' / 'report.html'}" in ran.err
-    assert (tmp_path / "report" / "report.html").is_file()
+    assert f"report    {tmp_path / 'report' / 'index.html'}" in ran.err
+    assert (tmp_path / "report" / "index.html").is_file()
 
 
 def test_evaluate_json_quiet(adapter, new):
@@ -485,7 +485,7 @@ def test_parquet_without_its_extra_is_found_before_any_work(monkeypatch, new, tm
 
 
 def test_a_report_without_its_extra_names_it(monkeypatch, adapter, new, tmp_path):
-    without(monkeypatch, "jinja2")
+    without(monkeypatch, "matplotlib")
     ran = fewclip("evaluate", adapter, new, "--report", tmp_path / "report")
     assert ran.code == 1
     assert 'pip install "fewclip[plots]"' in ran.err

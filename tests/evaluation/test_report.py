@@ -14,7 +14,17 @@ import pytest
 from PIL import Image
 
 from fewclip.errors import DataError, ImageError, MissingExtraError
-from fewclip.evaluation import Cell, Comparison, Evaluation, Example, Neighbour, write_report
+from fewclip.evaluation import (
+    Cell,
+    Comparison,
+    ConfusedPair,
+    Evaluation,
+    Example,
+    Neighbour,
+    Picture,
+    sections,
+    write_report,
+)
 from fewclip.evaluation.plot import history_plot
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -82,18 +92,36 @@ def example(label: str | None = NASTY, predicted: str = NASTY, share: float | No
 
 
 def write(folder, **changes):
+    e = evaluation()
     options = {
-        "title": "Three classes",
-        "lead": "Five photos\n  were enough.",
-        "facts": {"encoder": "pocket", "classes": NASTY},
         "comparison": comparison(),
-        "evaluation": evaluation(),
+        "evaluation": e,
         "examples": [example()],
+        "pairs": [ConfusedPair(NASTY, "cat", 3, 4, [Picture(picture("green"), "new/c.jpg")])],
+        "history": [],
         "notes": ["The defects are simulated."],
         "next_commands": ["fewclip predict flowers.adapter new/ -o predictions.csv"],
     }
-    path = write_report(folder, **options | changes)
-    assert path == folder / "report.html"
+    makers = {
+        "comparison": sections.comparison_section,
+        "evaluation": sections.classes_section,
+        "examples": sections.examples_section,
+        "pairs": sections.confused_section,
+        "history": sections.training_section,
+        "notes": sections.notes_section,
+        "next_commands": sections.next_section,
+    }
+    given = options | {key: value for key, value in changes.items() if key in options}
+    head = {
+        "title": "Three classes",
+        "lead": "Five photos\n  were enough.",
+        "facts": {"encoder": "pocket", "classes": NASTY},
+        "figures": sections.figures_of(e),
+    }
+    head |= {key: value for key, value in changes.items() if key not in options}
+    parts = [makers[key](value) for key, value in given.items() if value]
+    path = write_report(folder, sections=parts, **head)
+    assert path == folder / "index.html"
     return path.read_text(encoding="utf-8")
 
 
@@ -108,7 +136,7 @@ def test_the_page_stands_alone(tmp_path):
             assert target is None or target.startswith(("data:image/jpeg;base64,", "#"))
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
-    assert sorted(path.name for path in (tmp_path / "deep" / "report").iterdir()) == ["report.html"]
+    assert sorted(path.name for path in (tmp_path / "deep" / "report").iterdir()) == ["index.html"]
 
 
 def test_headings_descriptions_and_ids(tmp_path):
@@ -116,7 +144,7 @@ def test_headings_descriptions_and_ids(tmp_path):
     assert len(page.all("h1")) == 1
     assert page.all("html")[0]["lang"] == "en"
     assert all(image["alt"] for image in page.all("img"))
-    assert len(page.all("img")) == 2
+    assert len(page.all("img")) == 3
     plots = [svg for svg in page.all("svg") if svg.get("role") == "img"]
     assert len(plots) == 2  # for wide and for narrow windows
     assert "ape 70.5 ± 0.7 at 1, 80.5 ± 0.7 at 4" in plots[0]["aria-label"]
@@ -160,6 +188,7 @@ def test_everything_handed_over_is_on_the_page(tmp_path):
         "40 %",
         "95 % interval",
         "Most often confused",
+        "3 of 4",
     ):
         assert piece in text
 
@@ -203,13 +232,14 @@ def test_thumbnails_are_small_jpegs(tmp_path):
         with Image.open(io.BytesIO(data)) as opened:
             assert opened.format == "JPEG"
             sizes.append(opened.size)
-    assert sizes == [(160, 120), (96, 72)]
+    assert sizes == [(160, 120), (96, 72), (96, 72)]
 
 
 @pytest.mark.parametrize("missing", ["comparison", "evaluation", "both"])
 def test_parts_may_be_absent(tmp_path, missing):
     names = ["comparison", "evaluation"] if missing == "both" else [missing]
-    page = Page(write(tmp_path, **dict.fromkeys(names), examples=[], notes=[], next_commands=[], facts={}))
+    rest = dict.fromkeys(("examples", "pairs", "notes", "next_commands"))
+    page = Page(write(tmp_path, **dict.fromkeys(names), **rest, facts={}))
     headings = {attributes.get("id") for attributes in page.all("h2")}
     assert headings == {"comparison", "classes"} - {
         {"evaluation": "classes"}.get(name, name) for name in names
@@ -238,11 +268,11 @@ def test_a_failure_leaves_the_old_report(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fewclip.evaluation.report.os.fsync", full)
+    monkeypatch.setattr("fewclip.data._files.os.fsync", full)
     with pytest.raises(DataError, match="No space left"):
         write(tmp_path, title="Another")
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert (tmp_path / "index.html").read_text(encoding="utf-8") == before
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
@@ -256,9 +286,8 @@ def test_the_same_twice_is_the_same_file(tmp_path):
     assert write(tmp_path / "a") == write(tmp_path / "b")
 
 
-@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
-def test_an_absent_package_is_named(tmp_path, monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=rf'{package}.*pip install "fewclip\[plots\]"'):
+def test_an_absent_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r'matplotlib.*pip install "fewclip\[plots\]"'):
         write(tmp_path)
-    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "index.html").exists()

@@ -23,6 +23,7 @@ from sklearn.metrics import (
 from fewclip.data._display import escape
 from fewclip.errors import FeatureError, LabelError
 from fewclip.evaluation._text import as_html, as_text, count
+from fewclip.evaluation.reliability import Bin, brier_score, calibration_error, reliability
 from fewclip.selection import wilson_interval
 
 
@@ -119,6 +120,21 @@ class Evaluation:
             return float(log_loss(self._truth, self.probabilities, labels=np.arange(len(self.classes))))
 
     @cached_property
+    def brier(self) -> float:
+        """Brier score over all classes, 0–2; 0 is perfect."""
+        return brier_score(self.probabilities, self._truth)
+
+    @cached_property
+    def reliability(self) -> list[Bin]:
+        """Predictions by their score: how often those of a score are right."""
+        return reliability(self.scores, self._truth == self._predicted)
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error in 15 bins of equal width, 0–1; 0 is perfect."""
+        return calibration_error(self.reliability)
+
+    @cached_property
     def confusion(self) -> np.ndarray:
         """Number of images by true class (rows) and predicted class (columns), (c, c)."""
         columns = np.arange(len(self.classes))
@@ -175,6 +191,8 @@ class Evaluation:
             "balanced_accuracy": self.balanced_accuracy,
             "top5": self.top5,
             "nll": self.nll,
+            "brier": self.brier,
+            "ece": self.ece,
             "table": self.table,
             "most_confused": [list(pair) for pair in self.most_confused()],
             "confusion": self.confusion.tolist(),

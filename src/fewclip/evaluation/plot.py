@@ -12,6 +12,7 @@ from typing import Any
 
 from fewclip.errors import MissingExtraError
 from fewclip.evaluation.comparison import ZERO_SHOT, Comparison, accuracy_text
+from fewclip.evaluation.reliability import Bin
 
 # matplotlib wants colours, the page has variables that follow its light and dark theme: these stand-ins are
 # replaced in the finished SVG.
@@ -88,6 +89,51 @@ def history_plot(history: Sequence[Mapping[str, float]], *, width: float = 10.8,
             _plain(axes, "epoch")
         svg = _svg(figure)
     return _as_inline(svg, describe_history(history), prefix=f"history-{10 * width:.0f}-")
+
+
+def reliability_plot(bins: Sequence[Bin], *, width: float = 6.4, height: float = 4.6) -> str:
+    """Accuracy against score, a bar a bin, the diagonal of perfect probabilities, the number of images below.
+
+    Args:
+        bins: Of ``Evaluation.reliability``, one at least with images.
+        width: Inches at 72 points; the page scales it.
+        height: Inches.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    full = [bin for bin in bins if bin.n]
+    n = sum(bin.n for bin in full)
+    middles, step = [(bin.low + bin.high) / 2 for bin in full], bins[0].high - bins[0].low
+    with _figure(width, height) as figure:
+        figure.subplots_adjust(
+            left=0.7 / width, right=1 - 0.2 / width, bottom=0.6 / height, top=1 - 0.3 / height, hspace=0.35
+        )
+        top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.6, 1))
+        top.bar(middles, [100 * bin.accuracy for bin in full], width=0.84 * step, color=_SERIES[0])
+        top.plot([0, 1], [0, 100], color=_INK, linestyle=(0, (5, 4)), linewidth=1.5)
+        scores, rights = [bin.score for bin in full], [100 * bin.accuracy for bin in full]
+        top.vlines(scores, rights, [100 * score for score in scores], color=_SERIES[1], linewidth=2)
+        top.plot(scores, rights, "o", color=_SERIES[1], markersize=4.5)
+        top.set(xlim=(0, 1), ylim=(0, 104), yticks=range(0, 101, 20))
+        top.set_title("right", color=_INK, loc="left", fontsize=10.5)
+        below.bar(middles, [100 * bin.n / n for bin in full], width=0.84 * step, color=_FLAT)
+        below.set_title("share of the images", color=_INK, loc="left", fontsize=10.5)
+        below.yaxis.get_major_locator().set_params(nbins=2)
+        for axes, label in ((top, ""), (below, "score (probability of the predicted class)")):
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+            _plain(axes, label)
+        below.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        svg = _svg(figure)
+    return _as_inline(svg, describe_reliability(bins), prefix=f"reliability-{10 * width:.0f}-")
+
+
+def describe_reliability(bins: Sequence[Bin]) -> str:
+    """The reliability diagram in words."""
+    parts = [
+        f"{bin.n} of score {bin.low:.0%} to {bin.high:.0%}: {bin.accuracy:.0%} right" for bin in bins if bin.n
+    ]
+    return f"How often predictions of a score are right. {'; '.join(parts)}."
 
 
 def describe_history(history: Sequence[Mapping[str, float]]) -> str:

@@ -1,0 +1,196 @@
+"""The sections of a report: one function a section, each with its template in ``templates/sections/``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fewclip.evaluation._text import percent
+from fewclip.evaluation.comparison import ZERO_SHOT, Comparison, accuracy_text, seconds_text
+from fewclip.evaluation.metrics import Evaluation
+from fewclip.evaluation.pictures import ConfusedPair, Example, example_view, pair_view
+from fewclip.evaluation.plot import accuracy_plot, describe_history, history_plot, reliability_plot
+
+_OPEN_CLASSES = 10  # of the per-class table; the others are folded away
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report.
+
+    Attributes:
+        id: Its anchor on the page, unique there.
+        heading: What stands above it.
+        hint: One or two sentences on how to read it; "" for none.
+        template: ``templates/sections/TEMPLATE.html.j2``.
+        view: What the template reads, as ``view``.
+    """
+
+    id: str
+    heading: str
+    hint: str
+    template: str
+    view: Mapping[str, Any] = field(default_factory=dict)
+
+
+def figures_of(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """The headline numbers, (name, value, remark)."""
+    low, high = evaluation.interval
+    figures = [
+        ("accuracy", percent(evaluation.accuracy), f"95 % interval {100 * low:.1f} to {percent(high)}"),
+        ("balanced accuracy", percent(evaluation.balanced_accuracy), "mean over the classes"),
+    ]
+    if len(evaluation.classes) > 5:
+        figures.append(("top-5 accuracy", percent(evaluation.top5), "truth among the five best"))
+    return figures
+
+
+def comparison_section(comparison: Comparison) -> Section:
+    """Methods over shots: a plot and a table.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    shots = comparison.shots or (0,)
+    rows = [
+        {
+            "method": method,
+            "flat": method == ZERO_SHOT,
+            "cells": [
+                {"text": accuracy_text(comparison.row(method, k)), "best": comparison.is_best(method, k)}
+                for k in shots
+            ],
+            "seconds": seconds_text(comparison.seconds(method)),
+        }
+        for method in comparison.methods
+    ]
+    errors = [
+        f"{cell.method}, {cell.shots} shots, seed {cell.seed}: {cell.error}" for cell in comparison.errors
+    ]
+    view = {
+        **_two_plots(lambda **size: accuracy_plot(comparison, **size), (10.8, 4.3), (4.6, 3.9)),
+        "shots": [(str(k) if k else "accuracy") for k in shots],
+        "rows": rows,
+        "errors": errors,
+    }
+    return Section("comparison", "Methods and shots", comparison.caption(), "comparison", view)
+
+
+def classes_section(evaluation: Evaluation) -> Section:
+    """Every class: images, recall, precision, what it is taken for."""
+    rows = [
+        {
+            **{key: str(row[key]) for key in ("class", "images", "right")},
+            "recall": percent(row["recall"]),
+            "precision": percent(row["precision"]),
+            "width": f"{100 * (row['recall'] or 0):.1f}",
+            "confused": "" if row["most_confused_with"] is None else str(row["most_confused_with"]),
+        }
+        for row in evaluation.worst_first()
+    ]
+    n_open = _OPEN_CLASSES if len(rows) > _OPEN_CLASSES + 4 else len(rows)
+    hint = (
+        f"{len(evaluation.labels):,} test images, the hardest classes first. Recall: how many of a class "
+        "were found; precision: how many predictions of it were right."
+    )
+    view = {"open": rows[:n_open], "folded": rows[n_open:]}
+    return Section("classes", "Class by class", hint, "classes", view)
+
+
+def confused_section(pairs: Sequence[ConfusedPair]) -> Section:
+    """The most frequent mistakes, with pictures."""
+    hint = "The first class is the truth, the second what it was taken for."
+    view = {"pairs": [pair_view(pair) for pair in pairs]}
+    return Section("confused", "Most often confused", hint, "confused", view)
+
+
+def examples_section(examples: Sequence[Example]) -> Section:
+    """Predictions with their pictures and the labelled images that counted.
+
+    Raises:
+        ImageError: The picture of an example cannot be decoded.
+    """
+    hint = "Each picture with its most probable classes, and below it the labelled images that spoke loudest."
+    view = {"examples": [example_view(example) for example in examples]}
+    return Section("examples", "Examples", hint, "examples", view)
+
+
+def mistakes_section(examples: Sequence[Example]) -> Section:
+    """The surest mistakes.
+
+    Raises:
+        ImageError: The picture of an example cannot be decoded.
+    """
+    hint = (
+        "Wrong, and sure of it. Below each picture the labelled images that spoke loudest: a wrong label or "
+        "a misleading photo among them is the first thing to look for."
+    )
+    view = {"examples": [example_view(example) for example in examples]}
+    return Section("mistakes", "Worst mistakes", hint, "examples", view)
+
+
+def reliability_section(evaluation: Evaluation) -> Section:
+    """Whether the scores can be believed: diagram, calibration error, Brier score.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    bins, n = evaluation.reliability, len(evaluation.labels)
+    gap = float(evaluation.scores.mean()) - evaluation.accuracy
+    low, high = evaluation.interval
+    verdict = (
+        "On the whole the scores are as they should be."
+        if low <= evaluation.accuracy + gap <= high
+        else f"On the whole it is {'surer' if gap > 0 else 'less sure'} of itself than it should be: the "
+        f"mean score is {percent(evaluation.accuracy + gap)}, and {percent(evaluation.accuracy)} are right."
+    )
+    hint = (
+        "Of all predictions with a score of 80 %, 80 % should be right: then the bars end on the dashed "
+        f"line. {verdict}"
+    )
+    view = {
+        **_two_plots(lambda **size: reliability_plot(bins, **size), (9.4, 4.2), (4.6, 4.4)),
+        "figures": [
+            (
+                "calibration error",
+                percent(evaluation.ece),
+                f"mean gap of score and accuracy, {len(bins)} bins",
+            ),
+            ("Brier score", f"{evaluation.brier:.3f}", "0 is perfect, 2 the worst"),
+            ("negative log-likelihood", f"{evaluation.nll:.2f}", "nats an image, 0 is perfect"),
+        ],
+        "few": n < 200,
+    }
+    return Section("reliability", "Can its scores be believed?", hint, "reliability", view)
+
+
+def training_section(history: Sequence[Mapping[str, float]]) -> Section:
+    """``history_`` of a trained method: loss and accuracy over the epochs.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    view = _two_plots(lambda **size: history_plot(history, **size), (10.8, 2.8), (5.4, 2.8))
+    return Section("training", "Training", describe_history(history), "training", view)
+
+
+def notes_section(notes: Sequence[str]) -> Section:
+    """What a reader must know to judge the numbers."""
+    return Section("notes", "Good to know", "", "notes", {"notes": list(notes)})
+
+
+def next_section(commands: Sequence[str]) -> Section:
+    """Commands to go on with; ``#`` starts a comment."""
+    lines = [line for command in commands for line in command.splitlines()]
+    return Section("next", "What next", "", "next", {"lines": lines})
+
+
+def _two_plots(draw: Any, wide: tuple[float, float], narrow: tuple[float, float]) -> dict[str, Any]:
+    """One plot in two sizes, inches: for a desk and for a phone."""
+    from markupsafe import Markup
+
+    return {
+        name: Markup(draw(width=width, height=height))
+        for name, (width, height) in (("wide", wide), ("narrow", narrow))
+    }
