@@ -13,8 +13,9 @@ from fewclip.data.sources import portable_names
 from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import EncodedImages
 from fewclip.explanation import SupportImage, make_support
+from fewclip.method_state import method_state, restore_method
 from fewclip.methods import METHODS, FewShotMethod
-from fewclip.persistence import method_state, read_adapter, restore_method, write_adapter
+from fewclip.persistence import read_adapter, write_adapter
 from fewclip.summary import Summary
 
 

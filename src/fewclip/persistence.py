@@ -1,32 +1,27 @@
 """An adapter on disk: ``config.json``, ``adapter.safetensors``, a card, thumbnails. No pickle anywhere.
 
-This module knows files, not classifiers: it writes and reads a configuration, named arrays and small files,
-and turns the fitted state of a method into both and back.
+This module knows files, not classifiers: it writes and reads a configuration, named arrays and small files.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fewclip.data import display_path
 from fewclip.errors import AdapterError
-from fewclip.methods import METHODS, FewShotMethod
-from fewclip.selection import Estimate, SelectionResult
 
 FORMAT_VERSION = 1
 CONFIG, TENSORS, CARD = "config.json", "adapter.safetensors", "README.md"
@@ -220,84 +215,3 @@ def _damaged(path: Path, got: str) -> AdapterError:
         got=got,
         fix="Copy the adapter again from where it was made, or fit again.",
     )
-
-
-# ---- the state of a method ----
-
-
-def method_state(method: FewShotMethod) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A fitted method as (configuration, arrays): its parameters, and all that ends in ``_``."""
-    name = next((key for key, kind in METHODS.items() if kind is type(method)), None)
-    if name is None:
-        raise AdapterError(
-            f"method {type(method).__name__}",
-            expected=f"one that an adapter can name: {', '.join(METHODS)}",
-            got="a class of your own",
-            fix="Add it to fewclip.methods.METHODS before saving and before loading.",
-        )
-    params = {key: value for key, value in method.get_params(deep=False).items() if key not in _IN_STATE}
-    values: dict[str, Any] = {}
-    tensors: dict[str, np.ndarray] = {}
-    for key, value in vars(method).items():
-        if not key.endswith("_") or key.startswith("_") or key in ("classes_", "selection_"):
-            continue
-        if isinstance(value, torch.Tensor):
-            tensors[key] = value.detach().cpu().numpy()
-        else:
-            values[key] = value
-    return {
-        "name": name,
-        "params": params,
-        "state": values,
-        "classes": method.classes_.tolist(),
-        "selection": asdict(method.selection_),
-    }, tensors
-
-
-_IN_STATE = ("text_features", "classes")  # constructor arguments that the state holds in clean form
-
-
-def restore_method(
-    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, device: str
-) -> FewShotMethod:
-    """The fitted method that ``method_state`` took apart.
-
-    Raises:
-        KeyError, TypeError, ValueError, AttributeError: Parts that this version does not know or that do not
-            fit; ``StoredAdapter.well_formed`` makes an ``AdapterError`` of them.
-    """
-    kind = METHODS[config["name"]]
-    params: dict[str, Any] = {**config["params"], "device": device}
-    unknown = set(params) - set(inspect.signature(kind.__init__).parameters)
-    if unknown:
-        raise KeyError(f"parameter {sorted(unknown)[0]!r} of {config['name']!r}")
-    params = {key: tuple(value) if isinstance(value, list) else value for key, value in params.items()}
-    method = kind(**params)
-    method.classes_ = np.array(config["classes"])
-    state = {key: torch.from_numpy(array).to(method._device) for key, array in tensors.items()}
-    for key, value in {**state, **config["state"]}.items():
-        if not key.endswith("_") or key.startswith("_"):
-            raise KeyError(f"state {key!r}")
-        setattr(method, key, value)
-    method.selection_ = _selection(config["selection"])
-    method.text_features, method.classes = method.text_features_.cpu().numpy(), method.classes_
-    _check_state(method)
-    return method
-
-
-def _selection(config: Mapping[str, Any]) -> SelectionResult:
-    estimate = Estimate(**config["estimate"]) if config["estimate"] else None
-    return SelectionResult(**{**config, "estimate": estimate})
-
-
-def _check_state(method: FewShotMethod) -> None:
-    """Raises ValueError, or whatever goes wrong in a first prediction, unless all parts fit together."""
-    c, d, m = len(method.classes_), method.n_features_in_, len(method.support_labels_)
-    if not np.array_equal(method.classes_, np.unique(method.classes_)):
-        raise ValueError("classes that are not sorted")
-    for key, expected in (("text_features_", (c, d)), ("support_features_", (m, d))):
-        if tuple(getattr(method, key).shape) != expected:
-            raise ValueError(f"{key} of shape {tuple(getattr(method, key).shape)}, not {expected}")
-    probe = np.eye(1, d, dtype=np.float32)
-    if not (np.isfinite(method.predict_proba(probe)).all() and np.isfinite(method.evidence(probe)[2]).all()):
-        raise ValueError("features that are not finite")

@@ -271,7 +271,7 @@ def test_full_is_mixed_only_where_more_validation_rows_are_right(Method):
 
 @trained
 def test_the_mix_travels_with_the_adapter(Method, tmp_path):
-    from fewclip.persistence import method_state, restore_method
+    from fewclip.method_state import method_state, restore_method
 
     clf = Method(GOOD.T, logit_scale=20.0).fit(GOOD.X, GOOD.y)
     clf.mix_ = 0.5
