@@ -23,6 +23,7 @@ from fewclip.evaluation import (
     sections,
     write_report,
 )
+from fewclip.evaluation._text import count, percent
 
 THUMBNAIL = 160  # px
 _MISTAKES, _HITS = 6, 4  # predictions with their labelled images
@@ -154,6 +155,7 @@ def write_classifier_report(
         parts.append(sections.mistakes_section(examples(mistakes)))
         parts.append(sections.confused_section(make_pairs(classifier, evaluation, data, rows)))
     parts.append(sections.classes_section(evaluation))
+    parts.append(sections.confusion_section(evaluation))
     parts.append(sections.reliability_section(evaluation))
     hits = choose_hits(evaluation, _HITS)
     if hits:
@@ -193,11 +195,15 @@ def report_evaluation(
         folder,
         title=f"How good is {adapter.name}?",
         lead=(
-            f"Of {len(evaluation.labels)} images that it had not seen, the classifier got "
-            f"{evaluation.accuracy:.1%} right. By chance alone, the share on very many "
-            f"images of the same kind may lie between {low:.1%} and {high:.1%} (95 % interval)."
+            f"Of {count(len(evaluation.labels), 'image')} that it had not seen, the classifier got "
+            f"{percent(evaluation.accuracy)} right. By chance alone, the share on very many images of the "
+            f"same kind may lie between {100 * low:.1f} and {percent(high)} (95 % interval)."
         ),
-        facts={heading: text for heading, text in classifier.summary_.items() if heading != "accuracy"},
+        facts={
+            heading: text
+            for heading, text in classifier.summary_.items()
+            if heading in ("method", "images", "settings")
+        },
         notes=["The interval counts chance only. Images from another camera or place may do worse."],
         next_commands=[f"{program} explain {shlex.quote(str(adapter))} IMAGE"],
     )

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from fewclip.errors import MissingExtraError
 from fewclip.evaluation.comparison import ZERO_SHOT, Comparison, accuracy_text
 from fewclip.evaluation.reliability import Bin
+from fewclip.selection import wilson_interval
 
 # matplotlib wants colours, the page has variables that follow its light and dark theme: these stand-ins are
 # replaced in the finished SVG.
@@ -92,7 +95,7 @@ def history_plot(history: Sequence[Mapping[str, float]], *, width: float = 10.8,
 
 
 def reliability_plot(bins: Sequence[Bin], *, width: float = 6.4, height: float = 4.6) -> str:
-    """Accuracy against score, a bar a bin, the diagonal of perfect probabilities, the number of images below.
+    """Accuracy against score, a bar a bin with its 95 % interval, the diagonal, and sizes below.
 
     Args:
         bins: Of ``Evaluation.reliability``, one at least with images.
@@ -112,9 +115,13 @@ def reliability_plot(bins: Sequence[Bin], *, width: float = 6.4, height: float =
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.6, 1))
         top.bar(middles, [100 * bin.accuracy for bin in full], width=0.84 * step, color=_SERIES[0])
         top.plot([0, 1], [0, 100], color=_INK, linestyle=(0, (5, 4)), linewidth=1.5)
-        scores, rights = [bin.score for bin in full], [100 * bin.accuracy for bin in full]
-        top.vlines(scores, rights, [100 * score for score in scores], color=_SERIES[1], linewidth=2)
-        top.plot(scores, rights, "o", color=_SERIES[1], markersize=4.5)
+        ends = [wilson_interval(bin.accuracy, bin.n) for bin in full]
+        rights, middles = [100 * bin.accuracy for bin in full], np.array(middles)
+        spread = [
+            [100 * bin.accuracy - 100 * low for bin, (low, _) in zip(full, ends, strict=True)],
+            [100 * high - 100 * bin.accuracy for bin, (_, high) in zip(full, ends, strict=True)],
+        ]
+        top.errorbar(middles, rights, yerr=spread, fmt="none", ecolor=_INK, elinewidth=1.3, capsize=3)
         top.set(xlim=(0, 1), ylim=(0, 104), yticks=range(0, 101, 20))
         top.set_title("right", color=_INK, loc="left", fontsize=10.5)
         below.bar(middles, [100 * bin.n / n for bin in full], width=0.84 * step, color=_FLAT)

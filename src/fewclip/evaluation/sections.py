@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fewclip.evaluation._text import percent
+from fewclip.evaluation._text import count, percent
 from fewclip.evaluation.comparison import ZERO_SHOT, Comparison, accuracy_text, seconds_text
 from fewclip.evaluation.metrics import Evaluation
 from fewclip.evaluation.pictures import ConfusedPair, Example, example_view, pair_view
 from fewclip.evaluation.plot import accuracy_plot, describe_history, history_plot, reliability_plot
 
 _OPEN_CLASSES = 10  # of the per-class table; the others are folded away
+_GROUPS = 6  # of classes that are hard to tell apart
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,34 @@ def classes_section(evaluation: Evaluation) -> Section:
     )
     view = {"open": rows[:n_open], "folded": rows[n_open:]}
     return Section("classes", "Class by class", hint, "classes", view)
+
+
+def confusion_section(evaluation: Evaluation) -> Section:
+    """The confusion matrix; many classes are ordered by what is confused with what."""
+    from fewclip.evaluation.confusion import MAX_CLASSES, SMALL, cluster, matrix_view  # scipy takes its time
+
+    names = [str(name) for name in evaluation.classes.tolist()]
+    found, c = cluster(evaluation.confusion), len(names)
+    hint = "A row is the truth, a column what was predicted; what is right lies on the diagonal."
+    if c > SMALL:
+        hint += " Classes that are confused with one another stand together."
+    if len(found.order) == MAX_CLASSES < c:
+        hint += f" Of {c} classes the {MAX_CLASSES} with most mistakes are shown."
+    elif len(found.order) < c:
+        hint += f" {count(c - len(found.order), 'class', 'classes')} without images are left out."
+    wrong = int((evaluation.predictions != evaluation.labels).sum())
+    groups = [
+        {"names": [names[i] for i in group], "mistakes": f"{n} of {wrong} mistakes"}
+        for group, n in zip(found.groups, found.mistakes, strict=True)
+    ]
+    first = "; ".join(f"{a} taken for {b} {n} times" for a, b, n in evaluation.most_confused(3))
+    words = f"Confusion matrix of {len(found.order)} classes. {first or 'No mistakes'}."
+    view = {
+        "matrix": matrix_view(evaluation.confusion, found.order, names),
+        "words": words,
+        "groups": groups[:_GROUPS] if len(names) > 2 else [],
+    }
+    return Section("confusion", "Confusion matrix", hint, "confusion", view)
 
 
 def confused_section(pairs: Sequence[ConfusedPair]) -> Section:
