@@ -6,6 +6,14 @@ labels to be int64 class indices; nothing is checked here.
 
 from fewclip.functional.ape_t import add_residual, ape_t_logits
 from fewclip.functional.cache import affinity, cache_logits, class_sums, tip_adapter_logits
+from fewclip.functional.calibration import (
+    Calibration,
+    best_calibration,
+    best_temperature,
+    calibration_error,
+    held_to_range,
+    reliability,
+)
 from fewclip.functional.calip import calip_logits
 from fewclip.functional.clip_adapter import clip_adapter_features, clip_adapter_logits
 from fewclip.functional.leave_one_out import (
@@ -28,6 +36,7 @@ from fewclip.functional.tip_x import tip_x_affinity, tip_x_divergence
 from fewclip.functional.zero_shot import unit, zero_shot_logits
 
 __all__ = [
+    "Calibration",
     "add_residual",
     "affinity",
     "ape_logits",
@@ -35,14 +44,18 @@ __all__ = [
     "balance_factors",
     "best_alpha",
     "best_of_intervals",
+    "best_calibration",
     "best_scale",
+    "best_temperature",
     "cache_logits",
+    "calibration_error",
     "calip_logits",
     "class_sums",
     "clip_adapter_features",
     "clip_adapter_logits",
     "evened_rows",
     "fill_absent",
+    "held_to_range",
     "inter_class_similarity",
     "inter_class_variance",
     "key_divergence",
@@ -50,6 +63,7 @@ __all__ = [
     "log_likelihood",
     "refine_channels",
     "refinement_criterion",
+    "reliability",
     "shots_per_class",
     "spread",
     "tip_adapter_logits",

@@ -23,7 +23,7 @@ def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def evened_rows(logits: Tensor, *, spread: float) -> Tensor:
+def evened_rows(logits: Tensor, *, spread: float, power: float = 1.0) -> Tensor:
     """Rows of mean 0 that all have about the standard deviation ``spread``, (n, c).
 
     How sure a row is, compared with others, has no part in which of its classes wins; a likelihood with one
@@ -33,12 +33,13 @@ def evened_rows(logits: Tensor, *, spread: float) -> Tensor:
     Args:
         logits: (n, c).
         spread: > 0. Rows with less than a thousandth of it are not blown up beyond it.
+        power: 0–1; below 1, rows keep a part of their differences.
     """
     logits, n_classes = _centred(logits), logits.shape[1]
     if n_classes < 3:
         return logits
     size = logits.std(1, correction=0, keepdim=True).clamp(min=1e-3 * spread)
-    return logits * (spread / size) ** (1 - 1 / (n_classes - 1))
+    return logits * (spread / size) ** (power * (1 - 1 / (n_classes - 1)))
 
 
 def best_scale(logits: Tensor, labels: Tensor, weights: Tensor, *, start: float = 1.0) -> float:

@@ -31,8 +31,8 @@ class APE(CacheMethod):
         gamma: Weight γ ≥ 0 of the divergence, or ``"auto"``.
         n_channels: Q, an int 1 … d; a fraction of d in (0, 1] as float; or ``"auto"``.
         criterion_weights: (w₀, w₁) of similarity and variance in the criterion, each ≥ 0.
-        text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
-            ``FewShotMethod``.
+        text_features, classes, logit_scale, selection, class_balance, safe, calibration, device,
+            random_state: See ``FewShotMethod``.
 
     Attributes:
         gamma_, n_channels_: The settings in use; with ``alpha_`` and ``beta_`` they give the published
@@ -60,12 +60,14 @@ class APE(CacheMethod):
         selection: str = "auto",
         class_balance: bool = True,
         safe: bool = True,
+        calibration: str = "auto",
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
         super().__init__(
             text_features, classes=classes, logit_scale=logit_scale, selection=selection,
-            class_balance=class_balance, safe=safe, device=device, random_state=random_state,
+            class_balance=class_balance, safe=safe, calibration=calibration, device=device,
+            random_state=random_state,
         )  # fmt: skip
         self.alpha = alpha
         self.beta = beta

@@ -32,8 +32,8 @@ class APET(TrainedCacheMethod):
             takes all images at once.
         early_stopping: Stop after the epoch with the smallest loss on ``X_val``, or on left-out shots.
         verbose: Whether a progress bar shows loss and accuracy.
-        text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
-            ``FewShotMethod``.
+        text_features, classes, logit_scale, selection, class_balance, safe, calibration, device,
+            random_state: See ``FewShotMethod``.
 
     Attributes:
         residual_channels_: The Q channels by falling criterion, (Q,).
@@ -68,12 +68,14 @@ class APET(TrainedCacheMethod):
         selection: str = "auto",
         class_balance: bool = True,
         safe: bool = True,
+        calibration: str = "auto",
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
         super().__init__(
             text_features, classes=classes, logit_scale=logit_scale, selection=selection,
-            class_balance=class_balance, safe=safe, device=device, random_state=random_state,
+            class_balance=class_balance, safe=safe, calibration=calibration, device=device,
+            random_state=random_state,
         )  # fmt: skip
         self.alpha = alpha
         self.beta = beta

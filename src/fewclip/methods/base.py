@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
@@ -15,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from fewclip.errors import FeatureError, LabelError, ParameterError
-from fewclip.functional import class_sums, unit, zero_shot_logits
+from fewclip.functional import Calibration, class_sums, held_to_range, unit, zero_shot_logits
+from fewclip.methods.held_out import CALIBRATIONS, fitted_calibration, refitted_held_out
 from fewclip.methods.support import Rows, Support, group_views
 from fewclip.methods.validation import (
     as_numpy,
@@ -25,7 +27,7 @@ from fewclip.methods.validation import (
     encode_labels,
     unit_rows,
 )
-from fewclip.selection import FEWSHOT_LABELS, PROTOCOLS, Protocol, SelectionResult
+from fewclip.selection import FEWSHOT_LABELS, PROTOCOLS, HeldOut, Protocol, SelectionResult
 
 _LANES = 16  # float32 numbers of the widest register
 _TILE_ROWS = 2048  # queries of one prediction that are on the device at once
@@ -53,6 +55,11 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
             z₀ + λ(z − z₀), as far as images that it has not learnt ask for (λ = 1: not at all). Cache
             methods are such mixes by their α. Nothing is mixed where α is a number, where nothing can be
             judged, or where ``full`` finds no gain on ``X_val``.
+        calibration: How sure ``predict_proba`` is; the winner never changes. ``auto``: a temperature and an
+            evenness of rows (``functional.Calibration``), from logits of labelled images that the head has
+            not learnt (of ``X_val`` where that chooses), drawn towards the encoder's own scale where they are
+            few; that scale where no class has two images. ``sals``: every row has the range of its zero-shot
+            logits. ``none``: the bare softmax.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, …
         random_state: Seed of methods that draw random numbers, an int or None.
 
@@ -64,7 +71,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         support_labels_: Class index of each key, (m,).
         selection_: What was tried and chosen, a ``SelectionResult``.
         mix_: λ of the safe mix, 0–1; 1: the bare method.
-        temperature_: Divisor of logits in ``predict_proba``; 1 until calibrated.
+        temperature_, evenness_, spread_: T, ρ and a of ``functional.Calibration`` in ``predict_proba``.
     """
 
     classes_: np.ndarray
@@ -75,6 +82,8 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
     selection_: SelectionResult
     temperature_: float
     mix_: float = 1.0
+    evenness_: float = 0.0
+    spread_: float = 1.0
 
     uses_tokens: ClassVar[bool] = False
     """Whether ``X`` may hold spatial tokens, (n, 1 + L, d)."""
@@ -88,6 +97,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         selection: str = "auto",
         class_balance: bool = True,
         safe: bool = True,
+        calibration: str = "auto",
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
@@ -97,6 +107,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         self.selection = selection
         self.class_balance = class_balance
         self.safe = safe
+        self.calibration = calibration
         self.device = device
         self.random_state = random_state
 
@@ -113,6 +124,13 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
     def _key_contributions(self, queries: Tensor) -> Tensor | None:
         """What each labelled image adds to the logit of its class, (n, m); None: the method has no cache."""
         return None
+
+    def _held_out(self, support: Support, result: SelectionResult) -> HeldOut | None:
+        """Logits of labelled rows by heads that have not learnt their image; None if there are none.
+
+        Those that the settings were chosen on, else of refits on up to four folds.
+        """
+        return refitted_held_out(self, support, result) if result.held_out is None else result.held_out
 
     # ---- scikit-learn's contract ----
 
@@ -152,8 +170,13 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         )
         self.support_features_, self.support_labels_ = support.keys, support.key_labels
         self.text_features_ = self._text_rows(support)
-        self.temperature_ = self.mix_ = 1.0
-        self.selection_ = self._fit(support, self._validation_rows(X_val, y_val, X))
+        self.temperature_ = self.spread_ = self.mix_ = 1.0
+        self.evenness_ = 0.0
+        result = self._fit(support, self._validation_rows(X_val, y_val, X))
+        if self.calibration == "auto":
+            found = fitted_calibration(self._held_out(support, result))
+            self.temperature_, self.evenness_, self.spread_ = found.temperature, found.evenness, found.spread
+        self.selection_ = dataclasses.replace(result, held_out=None)
         return self
 
     def predict_logits(self, X: ArrayLike | Tensor) -> np.ndarray:
@@ -191,9 +214,20 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         return self.classes_[winners]
 
     def predict_proba(self, X: ArrayLike | Tensor) -> np.ndarray:
-        """Probabilities, (n, c): softmax of the logits over ``temperature_``."""
-        logits = torch.as_tensor(self.predict_logits(X)).double()
-        return torch.softmax(logits / self.temperature_, dim=1).numpy()
+        """Probabilities, (n, c): softmax of the calibrated logits; see ``calibration``."""
+        queries = self._checked_queries(X)
+        logits = torch.as_tensor(self.predict_logits(queries)).double()
+        if self.calibration == "sals":
+            logits = held_to_range(logits, *self._text_range(queries))
+        calibration = Calibration(self.temperature_, self.evenness_, self.spread_)
+        return torch.softmax(calibration.scaled(logits), dim=1).numpy()
+
+    def _text_range(self, queries: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Smallest and largest zero-shot logit of every row, (n,) each."""
+        with torch.inference_mode():
+            texts = [self._text_logits(rows) for rows in self._tensor(queries).split(_TILE_ROWS)]
+            low, high = (torch.cat([f(t, 1) for t in texts]) for f in (torch.amin, torch.amax))
+        return low.cpu().double(), high.cpu().double()
 
     def decision_function(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Logits as scikit-learn wants them: (n, c), or for two classes their difference, (n,)."""
@@ -278,6 +312,13 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
                 f"The 'selection' parameter of {type(self).__name__}",
                 expected=f"one of {', '.join(PROTOCOLS)}",
                 got=repr(self.selection),
+                fix="Choose one of these.",
+            )
+        if self.calibration not in CALIBRATIONS:
+            raise ParameterError(
+                f"The 'calibration' parameter of {type(self).__name__}",
+                expected=f"one of {', '.join(CALIBRATIONS)}",
+                got=repr(self.calibration),
                 fix="Choose one of these.",
             )
         if (X_val is None) != (y_val is None) or (X_val is None and self.selection in ("full", "fewshot")):

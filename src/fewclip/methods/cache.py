@@ -32,6 +32,7 @@ from fewclip.methods.leave_one_out import (
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import (
     CAUTIOUS,
+    HeldOut,
     Judge,
     SelectionResult,
     Setting,
@@ -161,6 +162,13 @@ class CacheMethod(FewShotMethod):
             labels_used=labels_used,
             note=note,
         )
+
+    def _held_out(self, support: Support, result: SelectionResult) -> HeldOut | None:
+        if result.held_out is not None or int(support.shots.max()) < 2:
+            return result.held_out
+        judge = self._leave_one_out_judge(support)
+        logits = judge.logits(result.settings, result.settings["alpha"])
+        return HeldOut(logits, judge.labels, judge.images, judge.weights)
 
     def _default_strength(self, support: Support) -> float:
         if self.text_features is None:  # class means have seen the images

@@ -53,6 +53,7 @@ class CALIP(ZeroShot):
         selection: str = "auto",
         class_balance: bool = True,
         safe: bool = True,
+        calibration: str = "auto",
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
@@ -63,6 +64,7 @@ class CALIP(ZeroShot):
             selection=selection,
             class_balance=class_balance,
             safe=safe,
+            calibration=calibration,
             device=device,
             random_state=random_state,
         )

@@ -34,8 +34,8 @@ class CLIPAdapter(FewShotMethod):
             takes all images at once.
         early_stopping: Stop after the epoch with the smallest loss on ``X_val``, or on left-out shots.
         verbose: Whether a progress bar shows loss and accuracy.
-        text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
-            ``FewShotMethod``. ``random_state`` also draws the first weights.
+        text_features, classes, logit_scale, selection, class_balance, safe, calibration, device,
+            random_state: See ``FewShotMethod``. ``random_state`` also draws the first weights.
 
     Attributes:
         image_down_, image_up_, text_down_, text_up_: A↓ (d/4, d) and A↑ (d, d/4) of the adapted sides.
@@ -70,12 +70,14 @@ class CLIPAdapter(FewShotMethod):
         selection: str = "auto",
         class_balance: bool = True,
         safe: bool = True,
+        calibration: str = "auto",
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
         super().__init__(
             text_features, classes=classes, logit_scale=logit_scale, selection=selection,
-            class_balance=class_balance, safe=safe, device=device, random_state=random_state,
+            class_balance=class_balance, safe=safe, calibration=calibration, device=device,
+            random_state=random_state,
         )  # fmt: skip
         self.side = side
         self.residual_ratio = residual_ratio

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fewclip.functional import zero_shot_logits
 from fewclip.methods.folds import fold_weights, shot_folds
 from fewclip.methods.support import Rows, Support
-from fewclip.selection import Judge, Protocol, SelectionResult, Setting, search, search_mix
+from fewclip.selection import HeldOut, Judge, Protocol, SelectionResult, Setting, search, search_mix
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,10 @@ class JudgedHeads:
         text = self.zero_shot()
         result = search_mix(self._judge(text, lambda _: logits - text), safe=safe, **self._passed_on())
         mix = result.settings["mix"] * (self.judged_share if safe else 1.0)
-        return dataclasses.replace(result, settings={"mix": mix})
+        mixed = HeldOut(
+            torch.lerp(text, logits, mix), self.labels, self.images, self.weights, self.shots is None
+        )
+        return dataclasses.replace(result, settings={"mix": mix}, held_out=mixed)
 
     def _judge(self, base_logits: Tensor, cache_logits: Callable[[Setting], Tensor]) -> Judge:
         return Judge(base_logits, cache_logits, self.labels, self.images, self.weights, self.shots)

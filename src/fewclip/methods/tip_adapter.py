@@ -19,8 +19,8 @@ class TipAdapter(CacheMethod):
     Args:
         alpha: Weight α ≥ 0 of the cache, or ``"auto"``. The paper starts at 1.
         beta: Sharpness β ≥ 0 of the affinity, or ``"auto"``. The paper starts at 5.5.
-        text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
-            ``FewShotMethod``.
+        text_features, classes, logit_scale, selection, class_balance, safe, calibration, device,
+            random_state: See ``FewShotMethod``.
 
     Differs from the published code: settings are never chosen on the test set; with unequal shots or
     classes without images the class sums are balanced (``class_balance=False`` gives the bare formula).
@@ -39,12 +39,14 @@ class TipAdapter(CacheMethod):
         selection: str = "auto",
         class_balance: bool = True,
         safe: bool = True,
+        calibration: str = "auto",
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
         super().__init__(
             text_features, classes=classes, logit_scale=logit_scale, selection=selection,
-            class_balance=class_balance, safe=safe, device=device, random_state=random_state,
+            class_balance=class_balance, safe=safe, calibration=calibration, device=device,
+            random_state=random_state,
         )  # fmt: skip
         self.alpha = alpha
         self.beta = beta

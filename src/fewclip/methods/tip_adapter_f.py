@@ -23,8 +23,8 @@ class TipAdapterF(TrainedCacheMethod):
             takes all images at once.
         early_stopping: Stop after the epoch with the smallest loss on ``X_val``, or on left-out shots.
         verbose: Whether a progress bar shows loss and accuracy.
-        text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
-            ``FewShotMethod``.
+        text_features, classes, logit_scale, selection, class_balance, safe, calibration, device,
+            random_state: See ``FewShotMethod``.
 
     Differs from the published code: no epoch, α or β is chosen on the test set; an image that is learnt
     leaves its own key out of the cache; classes weigh alike in the loss (``class_balance=False``: images do).
@@ -51,12 +51,14 @@ class TipAdapterF(TrainedCacheMethod):
         selection: str = "auto",
         class_balance: bool = True,
         safe: bool = True,
+        calibration: str = "auto",
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
         super().__init__(
             text_features, classes=classes, logit_scale=logit_scale, selection=selection,
-            class_balance=class_balance, safe=safe, device=device, random_state=random_state,
+            class_balance=class_balance, safe=safe, calibration=calibration, device=device,
+            random_state=random_state,
         )  # fmt: skip
         self.alpha = alpha
         self.beta = beta

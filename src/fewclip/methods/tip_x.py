@@ -50,8 +50,8 @@ class TipX(CacheMethod):
         gamma: Weight γ ≥ 0 of the Tip-X term; needs ``alpha`` > 0 beside it. ``"auto"``: chosen as a
             multiple of α; at one and two images a class α/2, or 0 where they are worth more than the text.
         temperature: τ > 0, on cosines; the paper has 0.5.
-        text_features, classes, logit_scale, selection, class_balance, safe, device, random_state: See
-            ``FewShotMethod``.
+        text_features, classes, logit_scale, selection, class_balance, safe, calibration, device,
+            random_state: See ``FewShotMethod``.
 
     Attributes:
         source_range_, target_range_: (low, high) of the divergences and of the cosines between different
@@ -80,12 +80,14 @@ class TipX(CacheMethod):
         selection: str = "auto",
         class_balance: bool = True,
         safe: bool = True,
+        calibration: str = "auto",
         device: str = "auto",
         random_state: int | None = None,
     ) -> None:
         super().__init__(
             text_features, classes=classes, logit_scale=logit_scale, selection=selection,
-            class_balance=class_balance, safe=safe, device=device, random_state=random_state,
+            class_balance=class_balance, safe=safe, calibration=calibration, device=device,
+            random_state=random_state,
         )  # fmt: skip
         self.alpha = alpha
         self.beta = beta

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from fewclip.functional import affinity, class_sums, fill_absent, leave_one_out_sums, zero_shot_logits
+from fewclip.methods.base import FewShotMethod
 from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, one_or
 from fewclip.methods.judged_heads import JudgedHeads, judged_heads
 from fewclip.methods.support import Rows, Support
 from fewclip.methods.training import Plan, check_plan, train, train_head
-from fewclip.selection import SelectionResult, Setting
+from fewclip.selection import HeldOut, SelectionResult, Setting
 
 TRAINING_STRENGTH = 0.2  # of the cache while its keys learn, for alpha="auto"
 
@@ -86,6 +87,9 @@ class TrainedCacheMethod(CacheMethod):
     def _default_setting(self, support: Support) -> Setting:
         return {"beta": one_or(self.beta, (self._training_beta,))[0]}
 
+    def _held_out(self, support: Support, result: SelectionResult) -> HeldOut | None:
+        return FewShotMethod._held_out(self, support, result)  # keys that were trained have learnt the images
+
     def _choose(self, rows: JudgedHeads | None) -> SelectionResult:
         if rows is None:
             note = "α and β stay as they were trained; no further label was used."
@@ -105,7 +109,10 @@ class TrainedCacheMethod(CacheMethod):
         if not (self._adapts_text and self.safe and is_auto(self.alpha)):
             return result
         mixed = rows.mix(base_logits + result.settings["alpha"] * sums(result.settings), safe=True)
-        return dataclasses.replace(result, settings=result.settings | mixed.settings, estimate=mixed.estimate)
+        settings = result.settings | mixed.settings
+        return dataclasses.replace(
+            result, settings=settings, estimate=mixed.estimate, held_out=mixed.held_out
+        )
 
 
 class OneKeyLeft:

@@ -7,7 +7,7 @@ from torch import Tensor
 from fewclip.methods.base import FewShotMethod
 from fewclip.methods.leave_one_out import left_out_rows
 from fewclip.methods.support import Rows, Support
-from fewclip.selection import SelectionResult, estimate_accuracy
+from fewclip.selection import HeldOut, SelectionResult, estimate_accuracy
 
 
 class ZeroShot(FewShotMethod):
@@ -26,10 +26,17 @@ class ZeroShot(FewShotMethod):
         estimate, kind = None, "leave-one-out estimate"
         if self.text_features is not None:
             kind = "estimate on the labelled images"  # which the text has not seen
+        held_out = None
         if len(rows):
-            right = self._support_logits(support)[rows].argmax(1) == support.labels[rows]
-            estimate = estimate_accuracy(right, right, left_out.weights, support.images[rows], kind)
-        return SelectionResult("none", {}, estimate=estimate, note="Zero-shot has nothing to choose.")
+            logits, labels, images = self._support_logits(support)[rows], support.labels[rows], support.images[rows]
+            held_out = HeldOut(logits, labels, images, left_out.weights)
+            right = logits.argmax(1) == labels
+            estimate = estimate_accuracy(right, right, left_out.weights, images, kind)
+        note = "Zero-shot has nothing to choose."
+        return SelectionResult("none", {}, estimate=estimate, note=note, held_out=held_out)
+
+    def _held_out(self, support: Support, result: SelectionResult) -> HeldOut | None:
+        return result.held_out
 
     def _logits(self, queries: Tensor) -> Tensor:
         return self._text_logits(queries)

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from fewclip.selection.accuracy import AccuracyRule
-from fewclip.selection.judge import Judge, Setting, real_spread, strength_of
+from fewclip.selection.judge import Judge, Setting, real_spread, strength_of, sum_by_image
 from fewclip.selection.likelihood import LikelihoodRule
 from fewclip.selection.mix import MixRule
 from fewclip.selection.result import (
     PROTOCOLS,
     Estimate,
+    HeldOut,
     Protocol,
     SelectionResult,
     effective_number,
@@ -102,6 +103,9 @@ def _picked(
 ) -> SelectionResult:
     setting, best = rule.pick(judge.image_weights > 0)
     unit_alpha = judge.term(setting)[1]
+    held_out = HeldOut(
+        judge.logits(setting, best), judge.labels, judge.images, judge.weights, independent=protocol != "loo"
+    )
     kind = "leave-one-out estimate" if protocol == "loo" else "validation estimate"
     return SelectionResult(
         protocol=protocol,
@@ -111,6 +115,7 @@ def _picked(
         estimate=_cross_fit(judge, rule.pick, kind),
         note=note,
         table=rule.table(),
+        held_out=held_out,
     )
 
 
@@ -137,6 +142,7 @@ __all__ = [
     "FEWSHOT_LABELS",
     "PROTOCOLS",
     "Estimate",
+    "HeldOut",
     "Judge",
     "Protocol",
     "SelectionResult",
@@ -147,5 +153,6 @@ __all__ = [
     "real_spread",
     "search",
     "search_mix",
+    "sum_by_image",
     "wilson_interval",
 ]

@@ -68,9 +68,13 @@ class Judge:
             self._last[key] = b, self.base_spread / size if size else 0.0
         return self._last[key]
 
+    def logits(self, setting: Setting, alpha: float) -> Tensor:
+        """A + αB, (n, c)."""
+        return self.base_logits + alpha * self.term(setting)[0] if alpha else self.base_logits
+
     def right(self, setting: Setting, alpha: float) -> Tensor:
         """Which rows have their class strictly on top under A + αB, (n,), bool."""
-        logits = self.base_logits + alpha * self.term(setting)[0] if alpha else self.base_logits
+        logits = self.logits(setting, alpha)
         own = logits.gather(1, self.labels[:, None])
         return logits.scatter(1, self.labels[:, None], -torch.inf).amax(1) < own[:, 0]
 

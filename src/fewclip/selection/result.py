@@ -26,6 +26,26 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Logits of rows whose labels are known, each by a head that has not learnt its image.
+
+    Attributes:
+        logits: (n, c).
+        labels: Class index of each row, (n,).
+        images: Which image each row is a view of, (n,).
+        weights: Weight of each row, (n,).
+        independent: Whether the rows are validation rows; else labelled images that judge each other, and a
+            row may occur again, judged for classes that have none of their own.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    images: Tensor
+    weights: Tensor
+    independent: bool = False
+
+
+@dataclass(frozen=True)
 class SelectionResult:
     """What was tried, what was chosen, and what it cost.
 
@@ -39,6 +59,7 @@ class SelectionResult:
         note: One sentence for the user: what the choice rests on.
         table: One row a setting that was tried: the setting, its best ``alpha``, ``strength``, ``score``
             (mean log-likelihood there, in nats), ``accuracy`` there.
+        held_out: The judged rows under what was chosen; dropped when the method is fitted.
     """
 
     protocol: Protocol
@@ -49,6 +70,7 @@ class SelectionResult:
     estimate: Estimate | None = None
     note: str = ""
     table: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    held_out: HeldOut | None = field(default=None, repr=False, compare=False)
 
     def plot(self, axes: Any = None) -> Any:
         """Score against strength of what was tried, on matplotlib axes; see ``plot_selection``."""
