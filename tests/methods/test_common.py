@@ -70,7 +70,7 @@ def test_the_common_parameters_have_their_documented_defaults(Method):
     defaults = Method().get_params()
     common = {
         "text_features": None, "classes": None, "logit_scale": 100.0, "selection": "auto",
-        "class_balance": True, "device": "auto", "random_state": None,
+        "class_balance": True, "calibration": "auto", "device": "auto", "random_state": None,
     }  # fmt: skip
     assert common.items() <= defaults.items()
     tuned = {"alpha", "beta", "gamma", "n_channels"} & defaults.keys()
@@ -126,7 +126,7 @@ def test_pipeline_and_cross_validation(Method):
 @methods
 def test_shapes_dtypes_probabilities_and_the_winner(Method):
     task = make_task((4, 1, 3, 2, 4))
-    clf = Method(task.T).fit(task.X, NAMES[task.y])
+    clf = Method(task.T, calibration="none").fit(task.X, NAMES[task.y])
     n, c = len(task.Xq), 5
     logits, probabilities, labels = (
         clf.predict_logits(task.Xq),

@@ -219,8 +219,12 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         logits = torch.as_tensor(self.predict_logits(queries)).double()
         if self.calibration == "sals":
             logits = held_to_range(logits, *self._text_range(queries))
-        calibration = Calibration(self.temperature_, self.evenness_, self.spread_)
-        return torch.softmax(calibration.scaled(logits), dim=1).numpy()
+        return torch.softmax(self._calibration().scaled(logits), dim=1).numpy()
+
+    def _calibration(self) -> Calibration:
+        if self.calibration != "auto":
+            return Calibration()
+        return Calibration(self.temperature_, self.evenness_, self.spread_)
 
     def _text_range(self, queries: np.ndarray) -> tuple[Tensor, Tensor]:
         """Smallest and largest zero-shot logit of every row, (n,) each."""
