@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from sklearn.metrics import log_loss
 
-from fewclip.functional import Calibration, calibration_error
+from fewclip.evaluation.reliability import calibration_error, reliability
+from fewclip.functional import Calibration
 from fewclip.methods import METHODS
 
 Arrays = dict[str, np.ndarray]
@@ -42,8 +43,8 @@ def draw(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
 def errors(logits: np.ndarray, calibration: Calibration, labels: np.ndarray) -> tuple[float, float]:
     """(ECE, NLL) of calibrated logits."""
     p = torch.softmax(calibration.scaled(torch.as_tensor(logits).double()), 1)
-    right = p.argmax(1) == torch.as_tensor(labels)
-    return calibration_error(p.amax(1), right), log_loss(labels, p.numpy(), labels=np.arange(p.shape[1]))
+    bins = reliability(p.amax(1).numpy(), p.argmax(1).numpy() == labels)
+    return calibration_error(bins), log_loss(labels, p.numpy(), labels=np.arange(p.shape[1]))
 
 
 def measure(method: str, data: Arrays, scale: float, shots: int, seed: int) -> list[float]:

@@ -56,7 +56,7 @@ class FewShotClassifier:
             ``fewclip.data.read_prompts`` gives.
         views: 1: every labelled image as it is. V > 1: V random views of each (crop of 50–100 % of the
             area, flip); costs V times the encoding.
-        selection: Passed to a method given by name; see ``FewShotMethod``.
+        selection, calibration: Passed to a method given by name; see ``FewShotMethod``.
         device: Passed to a method given by name. The encoder has a device of its own.
         random_state: Seed of views and of methods that draw random numbers.
         store: Where features are kept between runs; None: the user's cache folder.
@@ -80,6 +80,7 @@ class FewShotClassifier:
         prompts: Prompts | None = None,
         views: int = 1,
         selection: str = "auto",
+        calibration: str = "auto",
         device: str = "auto",
         random_state: int | None = None,
         store: FeatureStore | None = None,
@@ -93,6 +94,7 @@ class FewShotClassifier:
         self.prompts = prompts
         self.views = views
         self.selection = selection
+        self.calibration = calibration
         self.device = device
         self.random_state = random_state
         self.store = store
@@ -135,6 +137,7 @@ class FewShotClassifier:
         method = new_method(
             self.method,
             selection=self.selection,
+            calibration=self.calibration,
             device=self.device,
             random_state=self.random_state,
             verbose=self.progress,

@@ -26,7 +26,13 @@ from fewclip.methods import METHODS, FewShotMethod
 
 
 def new_method(
-    method: str | FewShotMethod, *, selection: str, device: str, random_state: int | None, verbose: bool
+    method: str | FewShotMethod,
+    *,
+    selection: str,
+    calibration: str,
+    device: str,
+    random_state: int | None,
+    verbose: bool,
 ) -> FewShotMethod:
     """An unfitted method: a copy of the object, or one made by name with the classifier's settings.
 
@@ -37,7 +43,7 @@ def new_method(
         return cast(FewShotMethod, clone(method))
     if method in METHODS:
         made = METHODS[method](selection=selection, device=device)
-        made.random_state = random_state
+        made.calibration, made.random_state = calibration, random_state
         if "verbose" in made.get_params():
             made.set_params(verbose=verbose)
         return made

@@ -47,7 +47,7 @@ def method_state(method: FewShotMethod) -> tuple[dict[str, Any], dict[str, np.nd
         "state": values,
         **({"members": members} if members else {}),
         "classes": method.classes_.tolist(),
-        "selection": asdict(method.selection_),
+        "selection": {key: value for key, value in asdict(method.selection_).items() if key != "held_out"},
     }, tensors
 
 

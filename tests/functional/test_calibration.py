@@ -1,4 +1,4 @@
-"""Calibration: temperature and evenness, zero-shot's range, and the errors that measure them."""
+"""Calibration: temperature and evenness, zero-shot's range, and what few labels do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from fewclip.functional import (
     Calibration,
     best_calibration,
     best_temperature,
-    calibration_error,
     held_to_range,
 )
 
@@ -84,18 +83,3 @@ def test_a_row_held_to_a_range_by_hand():
     z = torch.tensor([[0.0, 5.0, 10.0], [2.0, 2.0, 2.0]])
     held = held_to_range(z, torch.tensor([20.0, 1.0]), torch.tensor([24.0, 3.0]))
     torch.testing.assert_close(held, torch.tensor([[20.0, 22.0, 24.0], [1.0, 1.0, 1.0]]))
-
-
-def test_calibration_error_by_hand_and_by_loops():
-    confidence = torch.tensor([0.95, 0.95, 0.55, 0.0])
-    right = torch.tensor([True, False, True, False])
-    # Bins of two images at 0.95 (half right), one at 0.55 (right), one at 0 (wrong).
-    assert calibration_error(confidence, right, bins=10) == pytest.approx((2 * 0.45 + 0.45 + 0) / 4)
-    rng = np.random.default_rng(1)
-    p, hit = rng.random(200), rng.random(200) < 0.6
-    total = 0.0
-    for b in range(15):
-        inside = [i for i in range(200) if b / 15 < p[i] <= (b + 1) / 15]
-        if inside:
-            total += len(inside) / 200 * abs(np.mean(hit[inside]) - np.mean(p[inside]))
-    assert calibration_error(torch.as_tensor(p), torch.as_tensor(hit)) == pytest.approx(total)

@@ -87,6 +87,13 @@ def fit(
             help="How settings are chosen: loo (leave-one-out), full or fewshot (on --val), none, auto.",
         ),
     ] = "auto",
+    calibration: Annotated[
+        str,
+        typer.Option(
+            "--calibration",
+            help="How sure scores are: auto (images that were not learnt), sals (zero-shot's range), none.",
+        ),
+    ] = "auto",
     template: Template = None,
     template_set: TemplateSet = None,
     prompts: PromptFile = None,
@@ -107,8 +114,8 @@ def fit(
     templates, sentences = prompts_cli.read_options(template, template_set, prompts)
     classifier = FewShotClassifier(
         encoder, method, templates=templates, prompts=sentences,
-        views=views, selection=selection, device=device, random_state=seed, batch_size=batch_size,
-        progress=not quiet,
+        views=views, selection=selection, calibration=calibration, device=device, random_state=seed,
+        batch_size=batch_size, progress=not quiet,
     )  # fmt: skip
     classifier.fit(images, val=val, shots=shots, seed=seed, skip_unreadable=skip_unreadable)
     folder = classifier.save_pretrained(output, overwrite=overwrite)

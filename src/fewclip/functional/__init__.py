@@ -10,9 +10,7 @@ from fewclip.functional.calibration import (
     Calibration,
     best_calibration,
     best_temperature,
-    calibration_error,
     held_to_range,
-    reliability,
 )
 from fewclip.functional.calip import calip_logits
 from fewclip.functional.clip_adapter import clip_adapter_features, clip_adapter_logits
@@ -48,7 +46,6 @@ __all__ = [
     "best_scale",
     "best_temperature",
     "cache_logits",
-    "calibration_error",
     "calip_logits",
     "class_sums",
     "clip_adapter_features",
@@ -63,7 +60,6 @@ __all__ = [
     "log_likelihood",
     "refine_channels",
     "refinement_criterion",
-    "reliability",
     "shots_per_class",
     "spread",
     "tip_adapter_logits",

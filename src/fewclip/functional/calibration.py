@@ -1,4 +1,4 @@
-"""How sure logits should be: temperature and evenness, zero-shot's range, and how wrong either is."""
+"""How sure logits should be: a temperature and an evenness, or zero-shot's range."""
 
 from __future__ import annotations
 
@@ -127,28 +127,3 @@ def held_to_range(logits: Tensor, low: Tensor, high: Tensor) -> Tensor:
     smallest = logits.amin(1, keepdim=True)
     size = (logits.amax(1, keepdim=True) - smallest).clamp(min=1e-12)
     return (logits - smallest) * ((high - low)[:, None] / size) + low[:, None]
-
-
-def calibration_error(confidence: Tensor, right: Tensor, *, bins: int = 15) -> float:
-    """Expected calibration error, Σ_b n_b/n · |accuracy_b − confidence_b| over bins of equal width, 0–1.
-
-    Args:
-        confidence: Probability of the predicted class, (n,), in [0, 1].
-        right: Whether it is right, (n,), bool.
-        bins: Bins (i/b, (i + 1)/b]; 0 belongs to the first.
-
-    Reference: Guo et al. 2017, arXiv:1706.04599, equation 3.
-    """
-    mean_confidence, accuracy, share = reliability(confidence, right, bins=bins)
-    return float((share * (accuracy - mean_confidence).abs()).sum())
-
-
-def reliability(confidence: Tensor, right: Tensor, *, bins: int = 15) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean confidence, accuracy and share of images of each bin, (bins,) each; 0 for an empty bin."""
-    confidence = confidence.double()
-    index = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
-    zeros = confidence.new_zeros(bins)
-    counts = zeros.index_add(0, index, torch.ones_like(confidence))
-    size = counts.clamp(min=1)
-    mean = zeros.index_add(0, index, confidence) / size
-    return mean, zeros.index_add(0, index, right.double()) / size, counts / max(1, len(confidence))
