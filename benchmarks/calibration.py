@@ -3,7 +3,7 @@
     python benchmarks/calibration.py --data ../shared/data [--grocery features.npz] [--shots 4,16] [--draws 3]
 
 ``features.npz`` holds pocket features of the grocery photos: ``train_features``, ``train_labels``,
-``val_features``, ``val_labels``, ``text_features``. Bounds: ECE at most the larger of half the bare head's and
+``val_features``, ``val_labels``, ``text_features``. Bounds: ECE at most the larger of half the bare one and
 2.5 %, NLL at most the bare head's + 0.005, in the mean of the draws.
 """
 

@@ -10,10 +10,10 @@ from reference.tasks import make_task
 from fewclip.errors import ParameterError
 from fewclip.evaluation.reliability import calibration_error, reliability
 from fewclip.functional import Calibration
+from fewclip.method_state import method_state, restore_method
 from fewclip.methods import METHODS
 from fewclip.methods.held_out import refitted_held_out
 from fewclip.methods.support import Support
-from fewclip.method_state import method_state, restore_method
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 methods = pytest.mark.parametrize("Method", METHODS.values(), ids=METHODS.keys())

@@ -34,9 +34,7 @@ def refitted_held_out(method: FewShotMethod, support: Support, result: Selection
             refitted(method, fold.rest, result)._mixed_logits(support.features[fold.rows]) for fold in folds
         ]
     rows = torch.cat([fold.rows for fold in folds])
-    return HeldOut(
-        torch.cat(logits), support.labels[rows], support.images[rows], fold_weights(support, rows)
-    )
+    return HeldOut(torch.cat(logits), support.labels[rows], support.images[rows], fold_weights(support, rows))
 
 
 def refitted(method: FewShotMethod, rest: Support, result: SelectionResult) -> FewShotMethod:

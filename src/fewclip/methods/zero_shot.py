@@ -28,7 +28,11 @@ class ZeroShot(FewShotMethod):
             kind = "estimate on the labelled images"  # which the text has not seen
         held_out = None
         if len(rows):
-            logits, labels, images = self._support_logits(support)[rows], support.labels[rows], support.images[rows]
+            logits, labels, images = (
+                self._support_logits(support)[rows],
+                support.labels[rows],
+                support.images[rows],
+            )
             held_out = HeldOut(logits, labels, images, left_out.weights)
             right = logits.argmax(1) == labels
             estimate = estimate_accuracy(right, right, left_out.weights, images, kind)
