@@ -403,7 +403,7 @@ def test_validation_images_choose_the_settings(photos, new):
 
 
 def test_validation_images_that_are_fitted_on_are_refused(photos):
-    with pytest.raises(FewclipError, match="not in X"):
+    with pytest.raises(FewclipError, match="not among the training images"):
         classifier().fit(photos, val=photos)
 
 

@@ -29,6 +29,7 @@ from fewclip.intake import (
     encoder_of_adapter,
     measure,
     new_method,
+    rows_not_in,
     text_of,
     warn_of_twins,
     with_tokens,
@@ -113,7 +114,7 @@ class FewShotClassifier:
         images: Images,
         labels: Sequence[str] | None = None,
         *,
-        val: str | Path | None = None,
+        val: Images | None = None,
         shots: int | None = None,
         seed: int = 0,
         skip_unreadable: bool = False,
@@ -121,10 +122,11 @@ class FewShotClassifier:
         """Adapts to labelled images.
 
         Args:
-            images: A folder of class folders (or its train split), a table with path and label, a list of
-                paths and PIL images, or a file of ready features (``data.ready_features``).
+            images: Whatever ``data.read_labelled`` knows (class folders, splits, tables, archives, data
+                frames, data sets of Hugging Face, ready features; of several splits the train split), or a
+                list of paths and PIL images.
             labels: The label of each image of a list.
-            val: Labelled images that the settings may be chosen on, as a folder or table.
+            val: Labelled images that the settings may be chosen on, of any of these kinds.
             shots: Use this many images of each class, drawn by ``seed``; None: all.
             seed: Seed of the draw.
             skip_unreadable: Leave out images that cannot be read, and say so, instead of raising.
@@ -161,24 +163,26 @@ class FewShotClassifier:
             classes=np.array(data.classes),
             logit_scale=encoder.logit_scale,
         )
-        extra = {} if val is None else self._validation(val, encoder, method, skip_unreadable)
+        extra = {} if val is None else self._validation(val, encoder, method, encoded.keys, skip_unreadable)
         y = np.array(data.labels)[encoded.images]
         method.fit(encoded.features, y, groups=encoded.images, **extra)
         prompts = dict(zip(data.classes, sentences, strict=True))
-        renamed = renamed_classes(data.classes, sentences, self.class_names)
+        called = {**data.called, **(self.class_names or {})}
+        renamed = renamed_classes(data.classes, sentences, called)
         seconds = time.perf_counter() - start
         adapter = Adapter.of(method, encoder, data, encoded, prompts, renamed=renamed, seconds=seconds)
         self._take(adapter, encoder)
         return self
 
     def _validation(
-        self, val: str | Path, encoder: Encoder, method: FewShotMethod, skip_unreadable: bool
+        self, val: Images, encoder: Encoder, method: FewShotMethod, known: list[str], skip_unreadable: bool
     ) -> dict[str, np.ndarray]:
-        data = labelled_sources(val, None, prefer="val")
+        data = labelled_sources(val, prefer="val")
         check_rows(data, skip_unreadable)
         encoded = self._encode(data.sources, encoder, method)
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
-        return {"X_val": encoded.features, "y_val": np.array(data.labels)[encoded.images]}
+        rows = rows_not_in(known, encoded, data)
+        return {"X_val": encoded.features[rows], "y_val": np.array(data.labels)[encoded.images[rows]]}
 
     def _encode(
         self,

@@ -222,7 +222,7 @@ def _features(
             f"{n - len(unseen)} of {n} images to test on are also to draw from: left out", stacklevel=2
         )
     test = data.test.take(unseen)
-    sentences = build_prompts(pool.classes, prompts=data.prompts)
+    sentences = build_prompts(pool.classes, prompts=data.prompts, called=pool.called)
     features = Data(
         features=encoded.features[:split],
         labels=np.array(pool.labels),

@@ -11,8 +11,7 @@ import numpy as np
 from sklearn.base import clone
 
 from fewclip.adapter import Adapter
-from fewclip.data import Names, Prompts, build_prompts, display_path, warn_of_names
-from fewclip.data.sources import LabelledSources
+from fewclip.data import LabelledSources, Names, Prompts, build_prompts, display_path, warn_of_names
 from fewclip.encoders import load_encoder, opens_by_name
 from fewclip.encoders.base import Encoder, TokenEncoder
 from fewclip.encoders.features import EncodedImages, encode_prompts, require_readable
@@ -21,6 +20,8 @@ from fewclip.encoders.ready import ReadyEncoder
 from fewclip.errors import DataError, EncoderError, ParameterError
 from fewclip.evaluation import Evaluation
 from fewclip.methods import METHODS, FewShotMethod
+
+_SHOWN = 3  # names in a warning
 
 # ---- method ----
 
@@ -118,6 +119,7 @@ def text_of(
     given = None if data.ready is None else data.ready.text_by_class()
     if given is not None or isinstance(encoder, ReadyEncoder):
         return given, [[] for _ in data.classes]
+    called = {**data.called, **(called or {})}
     sentences = build_prompts(data.classes, templates=templates, prompts=prompts, called=called)
     warn_of_names(data.classes, sentences, called, multilingual=getattr(encoder, "multilingual", False))
     return encode_prompts(encoder, sentences), sentences
@@ -139,7 +141,7 @@ def check_two_classes(data: LabelledSources) -> None:
 
 def check_rows(data: LabelledSources, skip_unreadable: bool) -> None:
     """A row of a table that is no image is an error like an unreadable image, or a warning if allowed."""
-    rows = [entry for entry in data.skipped if entry[0].startswith("line ")]
+    rows = data.broken
     if not rows:
         return
     name, reason = rows[0]
@@ -156,15 +158,49 @@ def check_rows(data: LabelledSources, skip_unreadable: bool) -> None:
 def warn_of_twins(data: LabelledSources, encoded: EncodedImages) -> None:
     """One image under two labels is a mistake that no method can mend."""
     first: dict[str, int] = {}
+    pairs = []
     for i, key in enumerate(encoded.keys):
         other = first.setdefault(key, i) if key else i
         if data.labels[other] != data.labels[i]:
-            warnings.warn(
-                f"the same image has two labels: {data.names[other]} ({data.labels[other]}) and "
-                f"{data.names[i]} ({data.labels[i]})",
-                stacklevel=3,
-            )
-            return
+            pairs.append(f"{data.names[other]} ({data.labels[other]}) and {data.names[i]} ({data.labels[i]})")
+    if pairs:
+        more = f"; and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
+        warnings.warn(f"the same image has two labels: {'; '.join(pairs[:_SHOWN])}{more}", stacklevel=3)
+
+
+def rows_not_in(known: Sequence[str], encoded: EncodedImages, data: LabelledSources) -> np.ndarray:
+    """Which rows of the validation images are no training images; the others are named and left out.
+
+    Settings chosen on images that the classifier learnt from would trust them too much.
+
+    Args:
+        known: sha256 of the training images.
+        encoded: The validation images.
+        data: The same, with their names.
+
+    Returns:
+        Indices of rows of ``encoded``.
+
+    Raises:
+        DataError: None is left.
+    """
+    seen = set(known) - {""}
+    twice = [i for i, key in enumerate(encoded.keys) if key in seen]
+    if len(twice) == len(encoded.keys):
+        raise DataError(
+            data.origin,
+            expected="validation images that are not among the training images",
+            got=f"{len(twice)} of them and no others",
+            fix="Give other images, or none: settings are then chosen by leave-one-out.",
+        )
+    if twice:
+        names = ", ".join(data.names[i] for i in twice[:_SHOWN]) + (", …" if len(twice) > _SHOWN else "")
+        warnings.warn(
+            f"{len(twice)} of {len(encoded.keys)} validation images are training images and are left out: "
+            f"{names}",
+            stacklevel=3,
+        )
+    return np.flatnonzero(~np.isin(encoded.images, twice))
 
 
 def measure(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fewclip.data.folders import LabelledImages, find_images, read_labelled
+from fewclip.data import LabelledSources, find_images, read_labelled
 from fewclip.errors import DataError
 
 needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
@@ -34,10 +34,10 @@ def test_class_folders_are_read_in_sorted_order(tmp_path):
     found = read_labelled(fill(tmp_path, "b/2.jpg", "b/10.PNG", "a/x.webp", "a/deep/er/y.tiff"))
     assert found.names == ("a/deep/er/y.tiff", "a/x.webp", "b/10.PNG", "b/2.jpg")
     assert found.labels == ("a", "a", "b", "b")
-    assert found.paths == tuple(tmp_path / name for name in found.names)
+    assert found.sources == tuple(tmp_path / name for name in found.names)
     assert found.classes == ("a", "b")
     assert found.skipped == ()
-    assert found.source == str(tmp_path)
+    assert found.origin == str(tmp_path)
     assert len(found) == 4
 
 
@@ -105,7 +105,7 @@ def test_links_are_followed_but_never_in_circles(tmp_path):
     }
 
 
-def found_reason(found: LabelledImages, name: str) -> str:
+def found_reason(found: LabelledSources, name: str) -> str:
     reason = dict(found.skipped)[name]
     assert "link" in reason
     return reason
@@ -132,7 +132,7 @@ def test_a_name_that_is_not_utf8_is_displayed(tmp_path):
     found = read_labelled(tmp_path)
     assert found.names == (r"caf\xe9/\xff.jpg",)
     assert found.classes == (r"caf\xe9",)
-    assert found.paths[0].exists()
+    assert found.sources[0].exists()
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_csv_columns_have_aliases(tmp_path, path, label):
     assert found.names == ("img/2.jpg", "img/1.jpg")
     assert found.labels == ("b", "a")
     assert found.classes == ("a", "b")
-    assert found.paths[0] == tmp_path / "img" / "2.jpg"
+    assert found.sources[0] == tmp_path / "img" / "2.jpg"
 
 
 @pytest.mark.parametrize(

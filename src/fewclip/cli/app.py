@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from fewclip.cli import data as data_cli
 from fewclip.cli import prompts as prompts_cli
 from fewclip.cli.cache import cache
 from fewclip.cli.options import (
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache)
+app.add_typer(data_cli.app, name="data")
 app.add_typer(prompts_cli.app, name="prompts")
 
 
@@ -67,7 +69,7 @@ def _root(
 def fit(
     images: Annotated[
         Path,
-        typer.Argument(help="Class folders, split folder, CSV with path,label, or file of features."),
+        typer.Argument(help="Class or split folders, table, JSON, tar, features: see `fewclip data info`."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the adapter goes, a new folder.")],
     encoder: Encoder = "pocket",
@@ -107,7 +109,7 @@ def fit(
 ) -> None:
     """Make a classifier (an adapter) from a folder of labelled images."""
     from fewclip.classifier import FewShotClassifier
-    from fewclip.data import display_path
+    from fewclip.data import display_path, labelled_sources
     from fewclip.persistence import check_target
 
     check_target(output, overwrite)
@@ -117,7 +119,10 @@ def fit(
         views=views, selection=selection, calibration=calibration, device=device, random_state=seed,
         batch_size=batch_size, progress=not quiet,
     )  # fmt: skip
-    classifier.fit(images, val=val, shots=shots, seed=seed, skip_unreadable=skip_unreadable)
+    data = labelled_sources(images)
+    if not quiet:
+        _say(data.describe())
+    classifier.fit(data, val=val, shots=shots, seed=seed, skip_unreadable=skip_unreadable)
     folder = classifier.save_pretrained(output, overwrite=overwrite)
     if as_json:
         _print_json({"adapter": display_path(folder), **classifier.summary_.to_json()})
@@ -141,13 +146,13 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Classify images: one row each, in order; unreadable ones get an error in theirs (exit code 3)."""
-    from fewclip.data import NamedSource, display_path, find_images, is_features, named_sources
+    from fewclip.data import NamedSource, display_path, find_images, is_features, is_listed, named_sources
     from fewclip.predictions import Prediction, check_target, write_predictions
 
     if output is not None:
         check_target(output)
     ignored: list[str] = []
-    if len(images) == 1 and is_features(images[0]):
+    if len(images) == 1 and (is_features(images[0]) or is_listed(images[0])):
         found = named_sources(images[0])
     else:
         found = [NamedSource(image.path, image.name) for image in find_images(images, ignored=ignored)]

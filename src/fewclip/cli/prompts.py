@@ -91,9 +91,9 @@ def _checked(
     data = labelled_sources(images, None)
     check_two_classes(data)
     check_rows(data, skip_unreadable)
-    sentences = build_prompts(data.classes, templates=templates, prompts=prompts)
+    sentences = build_prompts(data.classes, templates=templates, prompts=prompts, called=data.called)
     opened = load_encoder(encoder)
-    warn_of_names(data.classes, sentences, multilingual=getattr(opened, "multilingual", False))
+    warn_of_names(data.classes, sentences, data.called, multilingual=getattr(opened, "multilingual", False))
     encoded = encode_sources(
         data.sources, opened, store=FeatureStore(), batch_size=batch_size, progress=progress
     )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewclip.data.feature_store import FeatureStore
-    from fewclip.data.folders import FoundImage, LabelledImages, find_images, find_splits, read_labelled
+    from fewclip.data.folders import FoundImage, find_images
     from fewclip.data.images import MAX_PIXELS, display_path, image_key, load_image, resize_center_crop
+    from fewclip.data.labelled import LabelledSources, Source
     from fewclip.data.prompt_files import read_prompts
     from fewclip.data.prompts import (
         Names,
@@ -21,16 +22,17 @@ if TYPE_CHECKING:
         renamed_classes,
         warn_of_names,
     )
+    from fewclip.data.readers import find_splits, read_labelled
     from fewclip.data.ready_features import FeatureRow, ReadyFeatures, is_features, read_features
     from fewclip.data.shots import draw_shots, holdout_split
     from fewclip.data.sources import (
         Images,
-        LabelledSources,
         NamedSource,
-        Source,
+        is_listed,
         labelled_sources,
         named_sources,
     )
+    from fewclip.data.stored import StoredImage
     from fewclip.data.templates import DEFAULT_TEMPLATES, TEMPLATE_SETS, template_set
     from fewclip.data.views import random_view, view_seed
 
@@ -45,20 +47,21 @@ _HOME = {
     "MAX_PIXELS": "images",
     "FeatureStore": "feature_store",
     "FoundImage": "folders",
-    "LabelledImages": "folders",
     "build_prompts": "prompts",
     "clean_class_name": "prompts",
     "display_path": "images",
     "draw_shots": "shots",
     "find_images": "folders",
-    "find_splits": "folders",
+    "find_splits": "readers",
     "holdout_split": "shots",
     "labelled_sources": "sources",
+    "is_listed": "sources",
     "named_sources": "sources",
+    "StoredImage": "stored",
     "Images": "sources",
-    "LabelledSources": "sources",
+    "LabelledSources": "labelled",
     "NamedSource": "sources",
-    "Source": "sources",
+    "Source": "labelled",
     "FeatureRow": "ready_features",
     "ReadyFeatures": "ready_features",
     "is_features": "ready_features",
@@ -67,7 +70,7 @@ _HOME = {
     "image_key": "images",
     "load_image": "images",
     "random_view": "views",
-    "read_labelled": "folders",
+    "read_labelled": "readers",
     "resize_center_crop": "images",
     "view_seed": "views",
 }
@@ -80,13 +83,13 @@ __all__ = [
     "FeatureStore",
     "FoundImage",
     "Images",
-    "LabelledImages",
     "LabelledSources",
     "NamedSource",
     "Names",
     "Prompts",
     "ReadyFeatures",
     "Source",
+    "StoredImage",
     "build_prompts",
     "clean_class_name",
     "display_path",
@@ -96,6 +99,7 @@ __all__ = [
     "holdout_split",
     "image_key",
     "is_features",
+    "is_listed",
     "labelled_sources",
     "load_image",
     "named_sources",

@@ -24,6 +24,7 @@ from PIL import Image
 from fewclip.data._display import display_path, escape
 from fewclip.data._limits import MAX_ASPECT, MAX_PIXELS, RESAVE, check_claim
 from fewclip.data._pixels import Unreadable, to_rgb
+from fewclip.data.stored import StoredImage
 from fewclip.errors import ImageError, ParameterError
 
 __all__ = [
@@ -47,7 +48,10 @@ _WARNINGS_LOCK = threading.Lock()
 
 
 def load_image(
-    source: str | Path | bytes | Image.Image, *, name: str | None = None, allow_truncated: bool = False
+    source: str | Path | bytes | Image.Image | StoredImage,
+    *,
+    name: str | None = None,
+    allow_truncated: bool = False,
 ) -> Image.Image:
     """Decode one image to mode RGB, upright and on a white ground.
 
@@ -55,7 +59,8 @@ def load_image(
     scaled by value (65535 becomes 255); float grey must lie in 0–1 or in 0–255. Colour profiles are ignored.
 
     Args:
-        source: A path, the bytes of an image file, or a PIL image (which is left unchanged).
+        source: A path, the bytes of an image file, a PIL image (which is left unchanged), or an image
+            inside something larger.
         name: What errors call the image; by default the path as given.
         allow_truncated: Take a JPEG, PNG, GIF, BMP or PPM whose end is missing; what is missing is black or
             grey. Formats that are compressed as a whole cannot be read in part.
@@ -68,6 +73,8 @@ def load_image(
             larger than ``MAX_PIXELS``, narrower than 1 : ``MAX_ASPECT``, or of more pixels than its file
             can hold.
     """
+    if isinstance(source, StoredImage):
+        name, source = name or source.name, source.read()
     if isinstance(source, Image.Image):
         label = name or "image"
         with _as_image_error(label):
@@ -87,12 +94,14 @@ def load_image(
         return to_rgb(image)
 
 
-def image_key(source: str | Path | bytes | Image.Image) -> str:
+def image_key(source: str | Path | bytes | Image.Image | StoredImage) -> str:
     """The sha256, in hex, of what identifies an image: its file's bytes, or a PIL image's RGB pixels.
 
     Raises:
         ImageError: The file cannot be read.
     """
+    if isinstance(source, StoredImage):
+        source = source.read()
     if isinstance(source, Image.Image):
         rgb = load_image(source)
         header = f"{rgb.mode} {rgb.width} {rgb.height} ".encode()

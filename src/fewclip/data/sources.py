@@ -3,61 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from fewclip.data._display import display_path
-from fewclip.data.folders import find_images, read_labelled
-from fewclip.data.ready_features import FeatureRow, ReadyFeatures, is_features, read_features
+from fewclip.data.folders import find_images
+from fewclip.data.labelled import LabelledSources, Source
+from fewclip.data.readers import find_reader, frames, hf_dataset, read_labelled, webdataset
+from fewclip.data.readers._listing import Listing
+from fewclip.data.ready_features import FeatureRow, is_features, read_features
+from fewclip.data.stored import StoredImage
 from fewclip.errors import DataError, ImageError, LabelError
 
-Source = Image.Image | str | Path | FeatureRow
+__all__ = ["Images", "LabelledSources", "NamedSource", "Source", "labelled_sources", "named_sources"]
 
-
-@dataclass(frozen=True)
-class LabelledSources:
-    """Images with labels.
-
-    Attributes:
-        sources: Paths, PIL images or ready features.
-        labels: The label of each.
-        names: What to call each in messages, safe to print.
-        classes: All labels, sorted, including those without an image.
-        skipped: (name, reason) of every file that was not taken.
-        origin: The folder or table, safe to print.
-        ready: The file of ready features, if the images are that.
-    """
-
-    sources: tuple[Source, ...]
-    labels: tuple[Any, ...]
-    names: tuple[str, ...]
-    classes: tuple[Any, ...]
-    skipped: tuple[tuple[str, str], ...]
-    origin: str
-    ready: ReadyFeatures | None = None
-
-    def take(self, rows: Iterable[int]) -> LabelledSources:
-        """These images only; the classes stay."""
-        rows = [int(i) for i in rows]
-        return replace(
-            self,
-            sources=tuple(self.sources[i] for i in rows),
-            labels=tuple(self.labels[i] for i in rows),
-            names=tuple(self.names[i] for i in rows),
-        )
-
-    def shots(self) -> dict[Any, int]:
-        """Images of each class."""
-        counts = Counter(self.labels)
-        return {label: counts[label] for label in self.classes}
-
-
-Images = str | Path | Sequence[Source] | LabelledSources
+Images = Any  # a path, a sequence of sources, a data frame, a data set, or LabelledSources
 
 
 @dataclass(frozen=True)
@@ -69,14 +33,15 @@ class NamedSource:
 
 
 def labelled_sources(
-    images: Images, labels: Sequence[Any] | None, *, prefer: str = "train"
+    images: Images, labels: Sequence[Any] | None = None, *, prefer: str = "train", split: str | None = None
 ) -> LabelledSources:
-    """A folder or table if ``labels`` is None, else a list of images with one label each.
+    """Whatever ``read_labelled`` knows if ``labels`` is None, else a list of images with one label each.
 
     Args:
         images: Where, or the images themselves; what this function gave comes back as it is.
         labels: The label of each image of a list.
         prefer: Which split to read where there are several.
+        split: Which split to read; an error where there is none of that name.
 
     Raises:
         DataError: The folder or table holds nothing usable.
@@ -85,19 +50,14 @@ def labelled_sources(
     if isinstance(images, LabelledSources):
         return images
     if labels is None:
-        if not isinstance(images, str | Path):
+        if find_reader(images) is None and not isinstance(images, str | Path):
             raise LabelError(
                 "labels",
                 expected="one label for each image of a list",
                 got="none",
-                fix="Pass fit(images, labels), or a folder with one subfolder a class.",
+                fix="Pass fit(images, labels), a folder with one subfolder a class, or a table.",
             )
-        if is_features(images):
-            return _ready(images, prefer)
-        found = read_labelled(images, prefer=prefer)
-        return LabelledSources(
-            found.paths, found.labels, found.names, found.classes, found.skipped, found.source
-        )
+        return read_labelled(images, split=split, prefer=prefer)
     named = named_sources(images)
     labels = [getattr(label, "item", lambda label=label: label)() for label in labels]  # NumPy scalars
     if len(labels) != len(named):
@@ -130,20 +90,6 @@ def labelled_sources(
     )
 
 
-def _ready(path: str | Path, prefer: str) -> LabelledSources:
-    ready = read_features(path, prefer=prefer)
-    if ready.labels is None:
-        raise DataError(
-            ready.origin,
-            expected="features with labels",
-            got="features alone",
-            fix="Add an array labels, one a row.",
-        )
-    sources, labels = ready.rows(grouped=True)
-    names = tuple(source.name for source in sources)
-    return LabelledSources(sources, labels, names, ready.classes(), (), ready.origin, ready)
-
-
 def portable_names(names: Sequence[str]) -> list[str]:
     """Names as they may travel to another machine: absolute paths lose the folder that they share."""
     absolute = [name for name in names if os.path.isabs(name)]
@@ -174,9 +120,38 @@ def named_sources(images: Images) -> list[NamedSource]:
     if is_features(images):
         rows = read_features(images, prefer="test").rows(grouped=False)[0]  # type: ignore[arg-type]
         return [NamedSource(row, row.name) for row in rows]
+    if is_listed(images):
+        return _listed(images)
     if isinstance(images, str | Path):
         return [NamedSource(found.path, found.name) for found in find_images([images])]
     return [NamedSource(image, _name(image, i)) for i, image in enumerate(images)]
+
+
+def is_listed(images: object) -> bool:
+    """Whether images to classify are the rows of a table or data set, or lie in an archive."""
+    if isinstance(images, str | Path):
+        return webdataset.is_archive(Path(images))
+    return hf_dataset.is_dataset(images) or frames.is_frame(images)
+
+
+def _listed(images: Any) -> list[NamedSource]:
+    """All rows, whatever their split, with or without a label."""
+    if isinstance(images, str | Path):
+        listing = webdataset.read_archives(Path(images))
+    elif hf_dataset.is_dataset(images):
+        listing = hf_dataset.dataset_listing(hf_dataset.one_of(images, "test"), label=False)
+    else:
+        listing = frames.frame_listing(images, label=False)
+    found = [_listed_source(listing, i) for i in range(len(listing.records))]
+    if not found:
+        raise DataError(listing.origin, expected="images", got="none", fix="Check the rows.")
+    return found
+
+
+def _listed_source(listing: Listing, i: int) -> NamedSource:
+    record = listing.records[i]
+    source = listing.root / record.path if record.source is None else record.source
+    return NamedSource(source, display_path(record.path) or record.where)
 
 
 def _name(image: Source, i: int) -> str:
@@ -184,7 +159,7 @@ def _name(image: Source, i: int) -> str:
         return display_path(image)
     if isinstance(image, Image.Image):
         return f"images[{i}]"
-    if isinstance(image, FeatureRow):
+    if isinstance(image, FeatureRow | StoredImage):
         return image.name
     raise ImageError(
         f"images[{i}]",

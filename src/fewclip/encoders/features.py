@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from fewclip.data import FeatureStore, LabelledSources, image_key, load_image, random_view, view_seed
 from fewclip.data.ready_features import FeatureRow
+from fewclip.data.stored import StoredImage
 from fewclip.encoders._runtime import unit_rows
 from fewclip.encoders.base import Encoder, TokenEncoder
 from fewclip.errors import DataError, EncoderError, FeatureError, ImageError, ParameterError
 
-Picture = Image.Image | str | Path
+Picture = Image.Image | str | Path | StoredImage
 Source = Picture | FeatureRow
 BATCH = 64  # images handed to the encoder at once, unless asked for otherwise
 
@@ -225,7 +226,7 @@ def _encode(
         return {}, {}
 
     def encoded(some: dict[int, Picture]) -> dict[int, np.ndarray]:
-        images = list(some.values()) if views == 1 else list(_views(some, keys, views, random_state))
+        images = _opened(some.values()) if views == 1 else list(_views(some, keys, views, random_state))
         features = _checked(encoder, images, tokens)
         return dict(zip(some, features.reshape(len(some), views, *features.shape[1:]), strict=True))
 
@@ -240,7 +241,7 @@ def _encode(
         return (encoded(good) if good else {}), errors
 
 
-def _checked(encoder: Encoder, images: Sequence[Picture], tokens: bool) -> np.ndarray:
+def _checked(encoder: Encoder, images: Sequence[Image.Image | str | Path], tokens: bool) -> np.ndarray:
     """What the encoder gives for these images, of the shape that it promises."""
     if tokens:
         if not isinstance(encoder, TokenEncoder):
@@ -265,6 +266,12 @@ def _checked(encoder: Encoder, images: Sequence[Picture], tokens: bool) -> np.nd
             fix=f"This is a fault of the encoder: its {name} must give this for {len(images)} images.",
         )
     return features
+
+
+def _opened(sources: Iterable[Picture]) -> list[Image.Image | str | Path]:
+    """Encoders know paths and pictures; what lies inside something larger is decoded for them."""
+    with ThreadPoolExecutor(thread_name_prefix="fewclip-read") as pool:
+        return list(pool.map(lambda s: load_image(s) if isinstance(s, StoredImage) else s, sources))
 
 
 def _views(
