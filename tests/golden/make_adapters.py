@@ -26,6 +26,7 @@ SETTINGS = {
     "tip-x": {"alpha": 2.0, "beta": 4.0, "gamma": 0.5},
     "ape": {"alpha": 1.0, "beta": 4.0, "gamma": 0.3, "n_channels": 20},
     "ape-t": {"alpha": 1.0, "beta": 4.0, "n_channels": 20},
+    "gda": {"alpha": 0.05},
 }
 
 

@@ -14,6 +14,8 @@ from fewclip.functional.calibration import (
 )
 from fewclip.functional.calip import calip_logits
 from fewclip.functional.clip_adapter import clip_adapter_features, clip_adapter_logits
+from fewclip.functional.gda import GDAHead, gda_head, gda_logits
+from fewclip.functional.gda_left_out import gda_left_out
 from fewclip.functional.leave_one_out import (
     balance_factors,
     fill_absent,
@@ -30,11 +32,13 @@ from fewclip.functional.refinement import (
     refinement_criterion,
 )
 from fewclip.functional.search import best_alpha, best_of_intervals, spread, winning_intervals
+from fewclip.functional.ss_text import ss_text_logits, ss_text_weights
 from fewclip.functional.tip_x import tip_x_affinity, tip_x_divergence
 from fewclip.functional.zero_shot import unit, zero_shot_logits
 
 __all__ = [
     "Calibration",
+    "GDAHead",
     "add_residual",
     "affinity",
     "ape_logits",
@@ -52,6 +56,9 @@ __all__ = [
     "clip_adapter_logits",
     "evened_rows",
     "fill_absent",
+    "gda_head",
+    "gda_left_out",
+    "gda_logits",
     "held_to_range",
     "inter_class_similarity",
     "inter_class_variance",
@@ -62,6 +69,8 @@ __all__ = [
     "refinement_criterion",
     "shots_per_class",
     "spread",
+    "ss_text_logits",
+    "ss_text_weights",
     "tip_adapter_logits",
     "tip_x_affinity",
     "tip_x_divergence",

@@ -5,7 +5,9 @@ from fewclip.methods.ape_t import APET
 from fewclip.methods.base import FewShotMethod
 from fewclip.methods.calip import CALIP
 from fewclip.methods.clip_adapter import CLIPAdapter
+from fewclip.methods.gda import GDA
 from fewclip.methods.prior_refinement import PriorRefinement
+from fewclip.methods.ss_text import SSText
 from fewclip.methods.tip_adapter import TipAdapter
 from fewclip.methods.tip_adapter_f import TipAdapterF
 from fewclip.methods.tip_x import TipX
@@ -20,16 +22,20 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "tip-x": TipX,
     "ape": APE,
     "ape-t": APET,
+    "gda": GDA,
+    "ss-text": SSText,
 }
 
 __all__ = [
     "APE",
     "APET",
     "CALIP",
+    "GDA",
     "METHODS",
     "CLIPAdapter",
     "FewShotMethod",
     "PriorRefinement",
+    "SSText",
     "TipAdapter",
     "TipAdapterF",
     "TipX",

@@ -30,13 +30,12 @@ from fewclip.methods.leave_one_out import (
     removed_class_sums,
 )
 from fewclip.methods.support import Rows, Support
+from fewclip.methods.text_odds import text_odds, why
 from fewclip.selection import (
-    CAUTIOUS,
     HeldOut,
     Judge,
     SelectionResult,
     Setting,
-    default_strength,
     real_spread,
     search,
 )
@@ -136,7 +135,7 @@ class CacheMethod(FewShotMethod):
             strength = self._default_strength(support)
             alpha = self._default_alpha(support, key_sets, setting, strength=strength)
             if is_auto(self.alpha):
-                note = f"{note} {self._why(strength)}"
+                note = f"{note} {why(strength)}"
             else:
                 strength = None
             return SelectionResult("none", {**setting, "alpha": alpha}, strength=strength, note=note)
@@ -171,18 +170,7 @@ class CacheMethod(FewShotMethod):
         return HeldOut(logits, judge.labels, judge.images, judge.weights)
 
     def _default_strength(self, support: Support) -> float:
-        if self.text_features is None:  # class means have seen the images
-            return CAUTIOUS
-        left_out = left_out_rows(support, min_shots=1)
-        rows = left_out.rows
-        logits = self._support_logits(support)[rows]
-        return default_strength(logits, support.labels[rows], support.images[rows], left_out.weights)
-
-    @staticmethod
-    def _why(strength: float) -> str:
-        if strength == CAUTIOUS:
-            return "They weigh little, for nothing shows how good the text is."
-        return "Their weight is the odds of the text to be wrong about them."
+        return text_odds(self, support)
 
     def _default_alpha(
         self,

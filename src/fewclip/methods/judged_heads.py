@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewclip.functional import zero_shot_logits
 from fewclip.methods.folds import fold_weights, shot_folds
@@ -109,8 +109,8 @@ def judged_heads(
     method: Any,
     support: Support,
     validation: Rows | None,
-    head: nn.Module,
-    train: Callable[[Support, str], nn.Module],
+    head: Any,
+    train: Callable[[Support, str], Any],
 ) -> JudgedHeads | None:
     """The rows that the method's protocol judges; None for ``none``.
 

@@ -1,0 +1,140 @@
+"""Gaussian discriminant analysis: one mean a class, one covariance for all, in closed form.
+
+The precision P = d·(W + ε I)⁻¹, W = Σ (x − μ_y)(x − μ_y)ᵀ and ε = tr(W)/(m − 1), is never formed: it is
+applied by a Cholesky factor of d × d, or of m × m where there are fewer rows than channels. Everything is
+float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewclip.functional.zero_shot import zero_shot_logits
+
+_NOTHING = 1e-10  # mean squared deviation of a row that is no more than rounding
+
+
+@dataclass(frozen=True)
+class GDAHead:
+    """Scores f·w_c + b_c of classes.
+
+    Attributes:
+        weights: w_c = P μ_c, (c, d), float64; 0 for a class without rows.
+        bias: b_c = −½ μ_cᵀ P μ_c, (c,), float64.
+    """
+
+    weights: Tensor
+    bias: Tensor
+
+    def scores(self, queries: Tensor) -> Tensor:
+        """(n, c), in the type of the queries (n, d)."""
+        return queries @ self.weights.T.to(queries) + self.bias.to(queries)
+
+
+def class_means(features: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+    """Means of the rows of each class, (c, d) float64, not renormalised, and their numbers, (c,) float64."""
+    counts = torch.bincount(labels, minlength=n_classes).double()
+    sums = counts.new_zeros(n_classes, features.shape[1]).index_add_(0, labels, features.double())
+    return sums / counts.clamp(min=1)[:, None], counts
+
+
+def precision(deviations: Tensor, n_rows: int) -> Callable[[Tensor], Tensor]:
+    """Gives rows v, (n, d), times P = d·(YᵀY + ε I)⁻¹, ε = ‖Y‖²_F/(n_rows − 1).
+
+    Args:
+        deviations: Y, (m, d). If they are no more than rounding, P = d·I.
+        n_rows: Rows whose deviations they are.
+    """
+    Y = deviations.double()
+    m, d = Y.shape
+    ridge = ridge_of(float(Y.square().sum()), n_rows)
+    if ridge == 0:
+        return lambda rows: d * rows
+    if m >= d:
+        factor = torch.linalg.cholesky((Y.T @ Y).diagonal_scatter((Y * Y).sum(0) + ridge))
+        return lambda rows: d * torch.cholesky_solve(rows.T, factor).T
+    gram = Y @ Y.T  # the dual: (YᵀY + ε)⁻¹ = (I − Yᵀ(YYᵀ + ε)⁻¹Y)/ε
+    factor = torch.linalg.cholesky(gram + ridge * torch.eye(m, dtype=Y.dtype, device=Y.device))
+    return lambda rows: d / ridge * (rows - torch.cholesky_solve(Y @ rows.T, factor).T @ Y)
+
+
+def gda_head(
+    features: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    *,
+    text_features: Tensor | None = None,
+    text_scatter: float = 0.0,
+) -> GDAHead:
+    """Class means and the common covariance of labelled rows.
+
+    Args:
+        features: Rows X, (m, d).
+        labels: Class index of each row, (m,), int64.
+        n_classes: c.
+        text_features: Unit-norm T, (c, d); None: ``text_scatter`` is 0.
+        text_scatter: τ ≥ 0: W + τ·Σ (g − ḡ)(g − ḡ)ᵀ with the gaps g = x − T_y stands for W, so that
+            directions count less in which images and text disagree. Where no class has two different rows W
+            is 0, and a τ of 0 becomes 1.
+
+    Reference: Wang et al. 2024, arXiv:2402.04087, equations 4–8 (τ = 0).
+    """
+    means, counts = class_means(features, labels, n_classes)
+    deviations = features.double() - means[labels]
+    if text_features is not None:
+        if is_nothing(float(deviations.square().sum()), len(features)):
+            text_scatter = text_scatter or 1.0
+        if text_scatter:
+            gaps = text_gaps(features, labels, text_features)
+            deviations = torch.cat([deviations, text_scatter**0.5 * gaps])
+    weights = precision(deviations, len(features))(means) * (counts > 0)[:, None]
+    return GDAHead(weights, -0.5 * (weights * means).sum(1))
+
+
+def text_gaps(features: Tensor, labels: Tensor, text_features: Tensor) -> Tensor:
+    """x − T_y of every row, centred, (m, d) float64."""
+    gaps = features.double() - text_features.double()[labels]
+    return gaps - gaps.mean(0)
+
+
+def ridge_of(squares: float, m: int) -> float:
+    """ε = tr(W)/(m − 1); 0 for what is no more than rounding."""
+    return 0.0 if m < 2 or is_nothing(squares, m) else squares / (m - 1)
+
+
+def is_nothing(squares: float, m: int) -> bool:
+    """Whether the squared deviations of m rows are no more than rounding."""
+    return squares <= _NOTHING * m
+
+
+def gda_logits(
+    queries: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    text_features: Tensor,
+    *,
+    alpha: float,
+    logit_scale: float,
+) -> Tensor:
+    """Logits of GDA, z = s·f Tᵀ + α·(f P μ_cᵀ − ½ μ_c P μ_cᵀ).
+
+    Args:
+        queries: Unit-norm features f, (n, d).
+        features: Unit-norm rows X of labelled images, (m, d), of every class.
+        labels: Class index of each row, (m,), int64.
+        text_features: Unit-norm text features T, (c, d).
+        alpha: Weight α ≥ 0.
+        logit_scale: s.
+
+    Returns:
+        Logits, (n, c).
+
+    Reference: Wang et al. 2024, arXiv:2402.04087, equation 9.
+    """
+    head = gda_head(features, labels, len(text_features), text_features=text_features)
+    text_logits = zero_shot_logits(queries, text_features, logit_scale=logit_scale)
+    return text_logits + alpha * head.scores(queries)

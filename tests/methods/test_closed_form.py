@@ -1,0 +1,187 @@
+"""Closed-form and training-free heads: their formulas, what leaving out equals, and what they are for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from reference import closed_form as slow
+from reference.tasks import make_task
+
+from fewclip.errors import ParameterError
+from fewclip.functional import gda_head, gda_left_out, gda_logits, ss_text_logits
+from fewclip.methods import GDA, SSText
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def tensors(task):
+    return (torch.as_tensor(a) for a in (task.Xq, task.X, task.y, task.T))
+
+
+def draw(caltech, k, seed=0):
+    """k labelled images a class of Caltech-101, and everything that is needed beside them."""
+    rng, y = np.random.default_rng(seed), caltech["train_labels"]
+    kept = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:k] for c in range(y.max() + 1)])
+    return caltech["train_features"][kept].astype(np.float32), y[kept]
+
+
+def gain(caltech, method, k, seed=0):
+    """Accuracy on validation images over zero-shot's, in points."""
+    T = caltech["text_features"].astype(np.float32)
+    V, v = caltech["val_features"].astype(np.float32), caltech["val_labels"]
+    return 100 * (method(T).fit(*draw(caltech, k, seed)).score(V, v) - ((V @ T.T).argmax(1) == v).mean())
+
+
+# ---- GDA ----
+
+
+@pytest.mark.parametrize("d", [6, 40], ids=["more rows than channels", "fewer"])
+@pytest.mark.parametrize("shots", [(4, 4, 4), (5, 1, 3), (1, 1, 1), (1, 7, 1)])
+@pytest.mark.parametrize("tau", [0.0, 0.5])
+def test_gda_is_its_formula(d, shots, tau):
+    task = make_task(shots, d=d)
+    expected = slow.gda(task.Xq, task.X, task.y, task.T, alpha=0.3, s=50, tau=tau)
+    clf = GDA(task.T, alpha=0.3, text_scatter=tau, logit_scale=50.0).fit(task.X, task.y)
+    np.testing.assert_allclose(clf.predict_logits(task.Xq), expected, rtol=1e-4, atol=2e-3)
+    if tau == 0:
+        logits = gda_logits(*tensors(task), alpha=0.3, logit_scale=50.0)
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=2e-3)
+        by_alpha = GDA(task.T, alpha=0.3, logit_scale=50.0).fit(task.X, task.y)
+        np.testing.assert_allclose(by_alpha.predict_logits(task.Xq), expected, rtol=1e-4, atol=2e-3)
+
+
+def test_gda_by_hand():
+    # One channel matters: classes at (1, 0) and (0, 1), each with two rows 0.2 apart along one axis.
+    X = torch.tensor([[1.0, 0.1], [1.0, -0.1], [0.1, 1.0], [-0.1, 1.0]])
+    y, d = torch.tensor([0, 0, 1, 1]), 2
+    # W = diag(0.02, 0.02), tr W/(m − 1) = 0.04/3, so P = 2/(0.02 + 0.04/3) I = 60 I.
+    head = gda_head(X, y, d)
+    np.testing.assert_allclose(head.weights, 60 * np.eye(2), atol=1e-4)
+    np.testing.assert_allclose(head.bias, [-30, -30], atol=1e-4)
+    np.testing.assert_allclose(head.scores(torch.tensor([[0.5, 0.25]])), [[0.0, -15.0]], atol=1e-4)
+
+
+def one_by_one(y):
+    return [torch.tensor([i]) for i in range(len(y))]
+
+
+def one_of_every_class(y):
+    rows = [torch.as_tensor(np.flatnonzero(y == c)) for c in np.unique(y)]
+    return [torch.tensor([int(r[i]) for r in rows if i < len(r)]) for i in range(max(map(len, rows)))]
+
+
+@pytest.mark.parametrize("parts", [one_by_one, one_of_every_class])
+@pytest.mark.parametrize("d", [5, 40], ids=["more rows than channels", "fewer"])
+@pytest.mark.parametrize("shots", [(2, 2, 2), (6, 6, 6), (9, 1, 3, 0, 2), (1, 1, 1), (12, 12, 12)])
+@pytest.mark.parametrize("tau", [0.0, 0.7])
+def test_leaving_out_by_downdates_is_fitting_again(parts, d, shots, tau):
+    task = make_task(shots, d=d)
+    _, X, y, T = tensors(task)
+    left_out = parts(task.y)
+    found = gda_left_out(X, y, len(T), left_out, text_features=T, text_scatter=tau)
+    for part, (scores, present) in zip(left_out, found, strict=True):
+        rest = ~torch.isin(torch.arange(len(y)), part)
+        if not rest.any():
+            continue
+        again = gda_head(X[rest], y[rest], len(T), text_features=T, text_scatter=tau)
+        expected = again.scores(X[part])
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        np.testing.assert_array_equal(present, np.bincount(y[rest], minlength=len(T)) > 0)
+
+
+def test_views_of_an_image_leave_together_and_without_text_too():
+    task = make_task((6, 4, 8), d=12)
+    _, X, y, _ = tensors(task)
+    left_out = [torch.tensor([0, 1]), torch.tensor([10, 11, 12])]
+    for part, (scores, _) in zip(left_out, gda_left_out(X, y, 3, left_out), strict=True):
+        rest = ~torch.isin(torch.arange(len(y)), part)
+        np.testing.assert_allclose(
+            scores, gda_head(X[rest], y[rest], 3).scores(X[part]), rtol=1e-4, atol=1e-3
+        )
+
+
+def test_one_row_can_speak_for_its_class():
+    task = make_task((4, 3, 5), d=12)
+    _, X, y, T = tensors(task)
+    part, alone = torch.tensor([0, 4]), torch.tensor([2, 6])
+    scores, _ = gda_left_out(X, y, 3, [part], text_features=T, alone=[alone])[0]
+    rest = ~torch.isin(torch.arange(len(y)), part)
+    expected = gda_head(X[rest], y[rest], 3).scores(X[part]).numpy()
+    left, labels = task.X[rest.numpy()], task.y[rest.numpy()]
+    W = slow.scatter(left, slow.means(left, labels, 3)[labels])
+    P = 12 * np.linalg.inv(W + np.trace(W) / (len(left) - 1) * np.eye(12))
+    for row, key in enumerate(task.X[alone.numpy()].astype(float)):
+        expected[row, row] = task.X[part.numpy()][row] @ P @ key - 0.5 * key @ P @ key
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_alpha_of_a_strength_does_not_depend_on_the_size_of_scores():
+    # Folds of two shots leave one image a class: their scores are several times as large as the fitted ones.
+    task = make_task((2,) * 12, d=64, n_queries=240, noise=0.5, text_noise=2.0)
+    clf = GDA(task.T, logit_scale=20.0).fit(task.X, task.y)
+    text, image, _ = clf.evidence(task.Xq)
+    assert clf.selection_.strength > 0
+    assert image.std(1).mean() / text.std(1).mean() == pytest.approx(clf.selection_.strength, rel=0.3)
+    assert clf.selection_.settings["alpha"] == clf.alpha_
+
+
+def test_where_the_text_is_perfect_gda_leaves_it_alone():
+    task = make_task((4,) * 10, d=64, text_noise=0.0, noise=3.0)
+    wrong = np.random.default_rng(0).permutation(task.y)
+    assert GDA(task.T).fit(task.X, wrong).alpha_ == 0
+
+
+def test_gda_on_real_features(caltech):
+    assert gain(caltech, GDA, 1) > 0.5
+    assert gain(caltech, GDA, 4) > 1.5
+
+
+@pytest.mark.parametrize("value", [-1.0, "best", np.nan, np.inf, None, True])
+def test_gda_refuses_settings_that_mean_nothing(value):
+    task = make_task()
+    for name in ("alpha", "text_scatter"):
+        with pytest.raises(ParameterError, match=rf"{name}.*GDA"):
+            GDA(task.T, **{name: value}).fit(task.X, task.y)
+
+
+# ---- SS-Text+ ----
+
+
+@pytest.mark.parametrize("shots", [(3, 3, 3), (5, 1, 3)])
+def test_ss_text_is_its_formula(shots):
+    task = make_task(shots)
+    expected = slow.ss_text(task.Xq, task.X, task.y, task.T, s=50, R=9)
+    logits = ss_text_logits(*tensors(task), logit_scale=50.0, text_norm=9.0)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    clf = SSText(task.T, logit_scale=50.0, safe=False, class_balance=False).fit(task.X, task.y)
+    np.testing.assert_allclose(clf.predict_logits(task.Xq), expected, rtol=1e-4, atol=1e-4)
+    balanced = slow.ss_text(task.Xq, task.X, task.y, task.T, s=50, R=9, balanced=True)
+    clf = SSText(task.T, logit_scale=50.0, safe=False).fit(task.X, task.y)
+    np.testing.assert_allclose(clf.predict_logits(task.Xq), balanced, rtol=1e-4, atol=1e-4)
+
+
+def test_ss_text_by_hand():
+    # R = 1, s = 2, one image a class of two: v = T + X = (1, 0) + (1, 0) and (0, 1) + (0, 1).
+    X = torch.eye(2)
+    # 2 v₀ − v̄ = (3, −1), unit (3, −1)/√10; w₀ = (2 − 3/√10, 1/√10).
+    w = np.array([2 - 3 / 10**0.5, 1 / 10**0.5])
+    expected = 2 * w / np.linalg.norm(w)
+    logits = ss_text_logits(X[:1], X, torch.arange(2), X, logit_scale=2.0, text_norm=1.0)
+    np.testing.assert_allclose(logits, [expected], atol=1e-6)
+
+
+def test_ss_text_is_only_safe_where_something_can_be_left_out():
+    rng, task = np.random.default_rng(0), make_task((3,) * 10, d=64, text_noise=0.2)
+    noise = rng.normal(size=task.X.shape).astype(np.float32)
+    bare = SSText(task.T, selection="none").fit(noise, task.y)
+    safe = SSText(task.T).fit(noise, task.y)
+    assert (bare.mix_, safe.mix_) == (1.0, 0.0)
+    assert "nothing that keeps it safe" in bare.selection_.note
+
+
+@pytest.mark.parametrize("value", [0, -1.0, "auto", np.nan, np.inf])
+def test_ss_text_refuses_a_norm_that_means_nothing(value):
+    task = make_task()
+    with pytest.raises(ParameterError, match=r"text_norm.*SSText"):
+        SSText(task.T, text_norm=value).fit(task.X, task.y)
