@@ -215,10 +215,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
 
     def predict_proba(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Probabilities, (n, c): softmax of the calibrated logits; see ``calibration``."""
-        queries = self._checked_queries(X)
-        logits = torch.as_tensor(self.predict_logits(queries)).double()
+        logits = torch.as_tensor(self.predict_logits(X)).double()
         if self.calibration == "sals":
-            logits = held_to_range(logits, *self._text_range(queries))
+            logits = held_to_range(logits, *self._text_range(self._checked_queries(X)))
         return torch.softmax(self._calibration().scaled(logits), dim=1).numpy()
 
     def _calibration(self) -> Calibration:
