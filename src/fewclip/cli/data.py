@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fewclip.data import LabelledSources
     from fewclip.data.duplicates import Duplicates
 
+_ORDER = {"train": 0, "val": 1, "test": 2}
+
 app = typer.Typer(no_args_is_help=True, help="Look at labelled images before anything is fitted.")
 
 
@@ -34,7 +36,7 @@ def info(
     from fewclip.data import find_splits, read_labelled
     from fewclip.data.duplicates import find_duplicates
 
-    splits = find_splits(images)
+    splits = sorted(find_splits(images), key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
     parts = {split: read_labelled(images, split=split, prefer="test") for split in splits} or {
         "": read_labelled(images)
     }

@@ -52,19 +52,19 @@ class Duplicates:
     def items(self) -> list[tuple[str, str]]:
         """(heading, text), each kind with its first groups."""
         kinds = (
-            ("in two splits", self.across_splits, "a test on images of the training says too much"),
-            ("two classes", self.across_classes, "one of the labels is wrong"),
-            ("twice", self.within_class, "they count double"),
+            (self.across_splits, "in two splits (a test on images of the training says too much)"),
+            (self.across_classes, "under two classes (one of the labels is wrong)"),
+            (self.within_class, "twice in one class (it counts double)"),
         )
-        rows = [(what, f"{_groups(groups)}; {why}") for what, groups, why in kinds if groups]
+        rows = [("repeated", _groups(groups, what)) for groups, what in kinds if groups]
         if self.unreadable:
             rows.append(("unknown", f"{count(len(self.unreadable), 'image')} cannot be read"))
         return rows or [("repeated", "no image occurs twice")]
 
 
-def _groups(groups: tuple[tuple[Place, ...], ...]) -> str:
+def _groups(groups: tuple[tuple[Place, ...], ...], what: str) -> str:
     shown = "; ".join(" = ".join(map(str, group[:3])) for group in groups[:_SHOWN])
-    return f"{count(len(groups), 'image')}: {shown}{'; …' if len(groups) > _SHOWN else ''}"
+    return f"{count(len(groups), 'image')} {what}: {shown}{'; …' if len(groups) > _SHOWN else ''}"
 
 
 def find_duplicates(parts: Mapping[str, LabelledSources]) -> Duplicates:

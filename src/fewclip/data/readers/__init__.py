@@ -78,9 +78,8 @@ def read_labelled(source: Any, *, split: str | None = None, prefer: str = "train
         raise DataError(name, expected=expected, got=got, fix="Check the path.")
     found = reader.read(Path(source) if isinstance(source, str) else source, split, prefer)
     _check_classes(found)
-    if (
-        prefer == "train" and found.ready is None
-    ):  # to learn from; in test images, an absent class says nothing
+    learning = prefer == "train" and found.split not in ("val", "test")
+    if learning and found.ready is None:  # in images to test on, a class without any says nothing
         _warn_of_empty(found)
     return found
 
