@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fewclip import card
-from fewclip.data import LabelledSources, display_path
+from fewclip.data import FeatureStore, LabelledSources, display_path
 from fewclip.data.sources import portable_names
 from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import EncodedImages
@@ -50,6 +50,7 @@ class Adapter:
         *,
         renamed: Sequence[tuple[str, str]] = (),
         seconds: float,
+        store: FeatureStore | None = None,
     ) -> Self:
         """The adapter of a fitted method, with thumbnails of the images that could be read."""
         kept = sorted(set(encoded.images.tolist()))
@@ -67,7 +68,11 @@ class Adapter:
             renamed=renamed,
         )
         thumbnails = make_support(
-            support.sources, [names[i] for i in kept], support.labels, [encoded.keys[i] for i in kept]
+            support.sources,
+            [names[i] for i in kept],
+            support.labels,
+            [encoded.keys[i] for i in kept],
+            store=store,
         )
         return cls(method, encoder.name, encoder.fingerprint, prompts, thumbnails, summary)
 

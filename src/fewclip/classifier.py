@@ -156,8 +156,9 @@ class FewShotClassifier:
         encoded.require(data.origin, skip_unreadable=skip_unreadable)
         warn_of_twins(data, encoded)
         text_features, sentences = text_of(
-            data, encoder, templates=self.templates, prompts=self.prompts, called=self.class_names
-        )
+            data, encoder, templates=self.templates, prompts=self.prompts, called=self.class_names,
+            store=self.store,
+        )  # fmt: skip
         method.set_params(
             text_features=text_features,
             classes=np.array(data.classes),
@@ -170,7 +171,9 @@ class FewShotClassifier:
         called = {**data.called, **(self.class_names or {})}
         renamed = renamed_classes(data.classes, sentences, called)
         seconds = time.perf_counter() - start
-        adapter = Adapter.of(method, encoder, data, encoded, prompts, renamed=renamed, seconds=seconds)
+        adapter = Adapter.of(
+            method, encoder, data, encoded, prompts, renamed=renamed, seconds=seconds, store=self.store
+        )
         self._take(adapter, encoder)
         return self
 

@@ -26,7 +26,8 @@ from fewclip.data import (
 )
 from fewclip.encoders import load_encoder
 from fewclip.encoders.base import Encoder
-from fewclip.encoders.features import encode_prompts, encode_sources, readable
+from fewclip.encoders.features import encode_sources, readable
+from fewclip.encoders.text_features import encode_prompts
 from fewclip.errors import DataError, MissingExtraError
 from fewclip.evaluation import Comparison, Data, check_methods, compare
 from fewclip.intake import with_tokens
@@ -212,7 +213,10 @@ def _features(
             tokens=any(with_tokens(METHODS[name], encoder) for name in methods),
             progress=progress,
         )
-    encoded.require(data.pool.origin, skip_unreadable=False)
+        encoded.require(data.pool.origin, skip_unreadable=False)
+        text_features = encode_prompts(
+            encoder, build_prompts(pool.classes, prompts=data.prompts, called=pool.called), store=store
+        )
     split = len(pool.sources)
     seen = set(encoded.keys[:split])
     unseen = [i for i, key in enumerate(encoded.keys[split:]) if key not in seen]
@@ -222,13 +226,12 @@ def _features(
             f"{n - len(unseen)} of {n} images to test on are also to draw from: left out", stacklevel=2
         )
     test = data.test.take(unseen)
-    sentences = build_prompts(pool.classes, prompts=data.prompts, called=pool.called)
     features = Data(
         features=encoded.features[:split],
         labels=np.array(pool.labels),
         test_features=encoded.features[split:][unseen],
         test_labels=np.array(test.labels),
-        text_features=encode_prompts(encoder, sentences),
+        text_features=text_features,
         classes=np.array(pool.classes),
         logit_scale=encoder.logit_scale,
     )

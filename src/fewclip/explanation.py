@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fewclip.data import Source, load_image
+from fewclip.data import FeatureStore, Source, load_image
 from fewclip.data.ready_features import FeatureRow
+from fewclip.data.thumbnails import make_thumbnails
 from fewclip.methods import FewShotMethod
-
-THUMBNAIL = 64  # px, longer side
 
 
 @dataclass(frozen=True)
@@ -118,22 +116,17 @@ def make_support(
     names: Sequence[str],
     labels: Sequence[Any],
     keys: Sequence[str],
+    *,
+    store: FeatureStore | None = None,
 ) -> tuple[SupportImage, ...]:
     """The labelled images as thumbnails with name, label and sha256; ready features have no picture."""
+    pictures = {i: source for i, source in enumerate(sources) if not isinstance(source, FeatureRow)}
+    made = make_thumbnails(list(pictures.values()), [keys[i] for i in pictures], store=store)
+    thumbnails = dict(zip(pictures, made, strict=True))
     return tuple(
-        SupportImage(name, label, key, _thumbnail(source))
-        for source, name, label, key in zip(sources, names, labels, keys, strict=True)
+        SupportImage(name, label, key, thumbnails.get(i, b""))
+        for i, (name, label, key) in enumerate(zip(names, labels, keys, strict=True))
     )
-
-
-def _thumbnail(source: Source) -> bytes:
-    if isinstance(source, FeatureRow):
-        return b""  # there is no picture of it
-    image = load_image(source)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
 
 
 def explain(

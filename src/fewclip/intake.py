@@ -11,12 +11,13 @@ import numpy as np
 from sklearn.base import clone
 
 from fewclip.adapter import Adapter
-from fewclip.data import LabelledSources, Names, Prompts, build_prompts, display_path, warn_of_names
+from fewclip.data import FeatureStore, LabelledSources, Names, Prompts, build_prompts, display_path, warn_of_names
 from fewclip.encoders import load_encoder, opens_by_name
 from fewclip.encoders.base import Encoder, TokenEncoder
-from fewclip.encoders.features import EncodedImages, encode_prompts, require_readable
+from fewclip.encoders.features import EncodedImages, require_readable
 from fewclip.encoders.ready import NAME as READY
 from fewclip.encoders.ready import ReadyEncoder
+from fewclip.encoders.text_features import encode_prompts
 from fewclip.errors import DataError, EncoderError, ParameterError
 from fewclip.evaluation import Evaluation
 from fewclip.methods import METHODS, FewShotMethod
@@ -114,6 +115,7 @@ def text_of(
     templates: str | Sequence[str] | None,
     prompts: Prompts | None,
     called: Names | None,
+    store: FeatureStore | None = None,
 ) -> tuple[Any, list[list[str]]]:
     """Text features of the classes, c arrays, and the sentences; None where class means stand in."""
     given = None if data.ready is None else data.ready.text_by_class()
@@ -122,7 +124,7 @@ def text_of(
     called = {**data.called, **(called or {})}
     sentences = build_prompts(data.classes, templates=templates, prompts=prompts, called=called)
     warn_of_names(data.classes, sentences, called, multilingual=getattr(encoder, "multilingual", False))
-    return encode_prompts(encoder, sentences), sentences
+    return encode_prompts(encoder, sentences, store=store), sentences
 
 
 # ---- labelled images ----

@@ -84,7 +84,8 @@ def _checked(
 
     from fewclip.data import FeatureStore, build_prompts, labelled_sources, warn_of_names
     from fewclip.encoders import load_encoder
-    from fewclip.encoders.features import encode_prompts, encode_sources
+    from fewclip.encoders.features import encode_sources
+    from fewclip.encoders.text_features import encode_prompts
     from fewclip.evaluation.prompt_check import check_prompts
     from fewclip.intake import check_rows, check_two_classes
 
@@ -94,13 +95,12 @@ def _checked(
     sentences = build_prompts(data.classes, templates=templates, prompts=prompts, called=data.called)
     opened = load_encoder(encoder)
     warn_of_names(data.classes, sentences, data.called, multilingual=getattr(opened, "multilingual", False))
-    encoded = encode_sources(
-        data.sources, opened, store=FeatureStore(), batch_size=batch_size, progress=progress
-    )
+    store = FeatureStore()
+    encoded = encode_sources(data.sources, opened, store=store, batch_size=batch_size, progress=progress)
     encoded.require(data.origin, skip_unreadable=skip_unreadable)
     places = {label: k for k, label in enumerate(data.classes)}
     labels = np.array([places[data.labels[i]] for i in encoded.images])
-    found = check_prompts(encoded.features, labels, encode_prompts(opened, sentences))
+    found = check_prompts(encoded.features, labels, encode_prompts(opened, sentences, store=store))
     names = [str(label) for label in data.classes]
     return {
         "encoder": opened.name,

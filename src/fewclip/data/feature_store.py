@@ -121,21 +121,12 @@ class FeatureStore:
             fingerprint: The encoder's.
             view: Number of the random view; 0 is the image itself.
         """
-        wanted = list(dict.fromkeys(keys))
-
-        def query(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-            rows: list[tuple[Any, ...]] = []
-            for some, which in _parts(wanted):
-                rows += connection.execute(f"{_SELECT} WHERE {which}", (fingerprint, view, *some))
-            hour = _hour()
-            _touch(connection, [key for key, _, used, *_ in rows if used != hour], fingerprint, view, hour)
-            return rows
-
-        decoded = (
-            (key, _decode(dim, data, checksum, _checksum(key, fingerprint, view, data)))
-            for key, dim, _, checksum, data in self._run(query)
-        )
+        decoded = ((key, _decode(dim, data)) for key, dim, data in self._intact(keys, fingerprint, view))
         return {key: features for key, features in decoded if features is not None}
+
+    def get_bytes(self, keys: Iterable[str], *, kind: str) -> dict[str, bytes]:
+        """What ``put_bytes`` remembered of this kind, by key; what is not intact counts as unknown."""
+        return {key: data for key, dim, data in self._intact(keys, kind, 0) if dim == 0}
 
     def put_many(self, items: Mapping[str, np.ndarray], *, fingerprint: str, view: int = 0) -> None:
         """Remember features (d,) by key, in one transaction; what is there already is replaced.
@@ -145,20 +136,16 @@ class FeatureStore:
         Raises:
             FeatureError: Features are not a vector of finite numbers.
         """
-        hour = _hour()
-        encoded = ((key, len(value), _encode(key, value)) for key, value in items.items())
-        rows = [
-            (key, fingerprint, view, dim, hour, _checksum(key, fingerprint, view, data), data)
-            for key, dim, data in encoded
-        ]
+        self._put([(key, len(value), _encode(key, value)) for key, value in items.items()], fingerprint, view)
 
-        def insert(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
-                connection.executemany(_INSERT, rows)
-            _evict(connection, self.limit)
+    def put_bytes(self, items: Mapping[str, bytes], *, kind: str) -> None:
+        """Remember what else belongs to a key, such as a small picture; the limit holds for it as well.
 
-        if rows:
-            self._run(insert)
+        Args:
+            items: Bytes by key.
+            kind: What they are; it stands where features have the encoder's fingerprint.
+        """
+        self._put([(key, 0, data) for key, data in items.items()], kind, 0)
 
     def info(self) -> dict[str, Any]:
         """``path`` (None: in memory), number of ``rows``, size in ``bytes``, and ``limit`` (None: none)."""
@@ -169,6 +156,39 @@ class FeatureStore:
         rows, size = self._run(query)
         size = size if self.path is None else _on_disk(self.path)
         return {"path": self.path, "rows": rows, "bytes": size, "limit": self.limit}
+
+    def _intact(self, keys: Iterable[str], fingerprint: str, view: int) -> list[tuple[str, object, bytes]]:
+        """Key, dimension and data of the rows that are there with the right checksum; they count as used."""
+        wanted = list(dict.fromkeys(keys))
+
+        def query(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            rows: list[tuple[Any, ...]] = []
+            for some, which in _parts(wanted):
+                rows += connection.execute(f"{_SELECT} WHERE {which}", (fingerprint, view, *some))
+            hour = _hour()
+            _touch(connection, [key for key, _, used, *_ in rows if used != hour], fingerprint, view, hour)
+            return rows
+
+        return [
+            (key, dim, data)
+            for key, dim, _, checksum, data in self._run(query)
+            if isinstance(data, bytes) and checksum in (None, _checksum(key, fingerprint, view, data))
+        ]
+
+    def _put(self, items: Sequence[tuple[str, int, bytes]], fingerprint: str, view: int) -> None:
+        hour = _hour()
+        rows = [
+            (key, fingerprint, view, dim, hour, _checksum(key, fingerprint, view, data), data)
+            for key, dim, data in items
+        ]
+
+        def insert(connection: sqlite3.Connection) -> None:
+            with _transaction(connection):
+                connection.executemany(_INSERT, rows)
+            _evict(connection, self.limit)
+
+        if rows:
+            self._run(insert)
 
     # ---- by hand: errors are the user's to know ----
 
@@ -493,17 +513,13 @@ def _encode(key: str, value: np.ndarray) -> bytes:
     return features.astype(_DTYPE).tobytes()
 
 
-def _checksum(key: str, fingerprint: str, view: int, data: object) -> int | None:
-    """Of the data and of what they belong to; None for what is no data."""
-    if not isinstance(data, bytes):
-        return None
+def _checksum(key: str, fingerprint: str, view: int, data: bytes) -> int:
+    """Of the data and of what they belong to."""
     return zlib.crc32(data, zlib.crc32(f"{key}\0{fingerprint}\0{view}".encode("utf-8", "surrogatepass")))
 
 
-def _decode(dim: object, data: object, stored: object, computed: int | None) -> np.ndarray | None:
-    if not isinstance(data, bytes) or not data or not isinstance(dim, int):
-        return None
-    if len(data) != dim * _DTYPE.itemsize or stored not in (None, computed):
+def _decode(dim: object, data: bytes) -> np.ndarray | None:
+    if not data or not isinstance(dim, int) or len(data) != dim * _DTYPE.itemsize:
         return None
     features = np.frombuffer(data, dtype=_DTYPE).astype(np.float32)
     return features if np.isfinite(features).all() else None

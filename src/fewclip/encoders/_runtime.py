@@ -6,13 +6,18 @@ import importlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fewclip.errors import MissingExtraError
+from fewclip.errors import EncoderError, MissingExtraError
+
+_SHOWN = 80  # characters of a sentence in a warning
+_CUTS: ContextVar[list[str] | None] = ContextVar("fewclip_cut_sentences", default=None)
 
 
 class OpenedOnce:
@@ -76,12 +81,37 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32, copy=False)
 
 
+@contextmanager
+def noting_cuts() -> Iterator[list[str]]:
+    """The sentences that ``warn_of_cut`` warns of inside, in this thread."""
+    noted: list[str] = []
+    token = _CUTS.set(noted)
+    try:
+        yield noted
+    finally:
+        _CUTS.reset(token)
+
+
 def warn_of_cut(texts: Sequence[str], long: Sequence[bool], max_tokens: int) -> None:
     """Warns of sentences that the text tower sees only the beginning of."""
     cut = [text for text, is_long in zip(texts, long, strict=True) if is_long]
     if cut:
+        noted = _CUTS.get()
+        if noted is not None:
+            noted += cut
+        first = cut[0] if len(cut[0]) <= _SHOWN else f"{cut[0][:_SHOWN]}…"
         warnings.warn(
             f"{len(cut)} of {len(texts)} sentences have more than {max_tokens} tokens "
-            f"and are cut, the first: {cut[0]!r}",
+            f"and are cut, the first: {first!r}",
             stacklevel=3,
         )
+
+
+def wrong_shape(encoder: Any, name: str, shape: str, features: np.ndarray) -> EncoderError:
+    """What to raise for features of another shape than the encoder promises."""
+    return EncoderError(
+        f"encoder {encoder.name!r}",
+        expected=f"features of shape {shape}",
+        got=f"{features.shape}",
+        fix=f"This is a fault of the encoder: its {name} must give this.",
+    )

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fewclip.data import FeatureStore, LabelledSources, image_key, load_image, random_view, view_seed
 from fewclip.data.ready_features import FeatureRow
 from fewclip.data.stored import StoredImage
-from fewclip.encoders._runtime import unit_rows
+from fewclip.encoders._runtime import unit_rows, wrong_shape
 from fewclip.encoders.base import Encoder, TokenEncoder
 from fewclip.errors import DataError, EncoderError, FeatureError, ImageError, ParameterError
 
@@ -146,12 +146,6 @@ def readable(data: LabelledSources) -> LabelledSources:
     return data.take(i for i, error in enumerate(errors) if error is None)
 
 
-def encode_prompts(encoder: Encoder, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
-    """Features of the prompts of each class, c arrays (p, d)."""
-    features = encoder.encode_texts([text for texts in sentences for text in texts])
-    return np.split(features, np.cumsum([len(texts) for texts in sentences])[:-1])
-
-
 @contextmanager
 def _bar(progress: bool | tqdm, total: int) -> Iterator[tqdm]:
     if isinstance(progress, tqdm):
@@ -259,12 +253,7 @@ def _checked(encoder: Encoder, images: Sequence[Image.Image | str | Path], token
         features = np.asarray(encoder.encode_images(images), dtype=np.float32)
         good = features.ndim == 2
     if not good or (len(features), features.shape[-1]) != (len(images), encoder.dim):
-        raise EncoderError(
-            f"encoder {encoder.name!r}",
-            expected=f"features of shape {shape}",
-            got=f"{features.shape}",
-            fix=f"This is a fault of the encoder: its {name} must give this for {len(images)} images.",
-        )
+        raise wrong_shape(encoder, name, shape, features)
     return features
 
 

@@ -23,6 +23,7 @@ from fewclip.encoders._runtime import (
     n_processors,
     onnx_session,
     unit_rows,
+    warn_of_cut,
 )
 from fewclip.errors import EncoderError, ParameterError
 
@@ -158,6 +159,8 @@ class PocketEncoder:
         """Unit-norm MiniLM features, (n, 384): hidden states averaged over the attention mask."""
         session = self._open("text", self._open_text_tower)
         encodings = self._open("tokenizer", self._open_tokenizer).encode_batch(list(texts))
+        long = [bool(encoding.overflowing) for encoding in encodings]
+        warn_of_cut(texts, long, self._config["text"]["max_length"])
         out = np.empty((len(texts), session.get_outputs()[0].shape[-1]), dtype=np.float32)
         order = np.argsort([len(encoding.ids) for encoding in encodings], kind="stable")
         for start in range(0, len(order), self.batch_size):
