@@ -11,7 +11,15 @@ import numpy as np
 from sklearn.base import clone
 
 from fewclip.adapter import Adapter
-from fewclip.data import FeatureStore, LabelledSources, Names, Prompts, build_prompts, display_path, warn_of_names
+from fewclip.data import (
+    FeatureStore,
+    LabelledSources,
+    Names,
+    Prompts,
+    build_prompts,
+    display_path,
+    warn_of_names,
+)
 from fewclip.encoders import load_encoder, opens_by_name
 from fewclip.encoders.base import Encoder, TokenEncoder
 from fewclip.encoders.features import EncodedImages, require_readable

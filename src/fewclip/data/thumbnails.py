@@ -18,7 +18,10 @@ KIND = f"thumbnails-{THUMBNAIL}-px"
 
 
 def make_thumbnails(
-    sources: Sequence[Image.Image | str | Path | StoredImage], keys: Sequence[str], *, store: FeatureStore | None = None
+    sources: Sequence[Image.Image | str | Path | StoredImage],
+    keys: Sequence[str],
+    *,
+    store: FeatureStore | None = None,
 ) -> list[bytes]:
     """A JPEG of at most 64 px for each image, in order.
 
