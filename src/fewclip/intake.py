@@ -138,33 +138,6 @@ def text_of(
 # ---- labelled images ----
 
 
-def check_two_classes(data: LabelledSources) -> None:
-    """Raise DataError unless there is something to tell apart."""
-    if len(data.classes) < 2:
-        raise DataError(
-            data.origin,
-            expected="images of at least two classes",
-            got=f"one class, {data.classes[0]!r}" if data.classes else "none",
-            fix="Add a folder with images of something else, for example 'other'.",
-        )
-
-
-def check_rows(data: LabelledSources, skip_unreadable: bool) -> None:
-    """A row of a table that is no image is an error like an unreadable image, or a warning if allowed."""
-    rows = data.broken
-    if not rows:
-        return
-    name, reason = rows[0]
-    if not skip_unreadable:
-        raise DataError(
-            f"{data.origin}, {name}",
-            expected="an existing image and its label",
-            got=f"{reason} ({len(rows)} such rows)",
-            fix="Correct the table, or leave such rows out: skip_unreadable=True (--skip-unreadable).",
-        )
-    warnings.warn(f"{len(rows)} rows are left out, the first: {name}: {reason}", stacklevel=3)
-
-
 def warn_of_twins(data: LabelledSources, encoded: EncodedImages) -> None:
     """One image under two labels is a mistake that no method can mend."""
     first: dict[str, int] = {}

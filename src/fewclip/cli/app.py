@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from fewclip.cli import bench as bench_cli
 from fewclip.cli import data as data_cli
 from fewclip.cli import prompts as prompts_cli
 from fewclip.cli.cache import cache
+from fewclip.cli.lists import names, numbers
 from fewclip.cli.options import (
     AdapterArgument,
     BatchSize,
@@ -44,6 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache)
+app.add_typer(bench_cli.app, name="bench")
 app.add_typer(data_cli.app, name="data")
 app.add_typer(prompts_cli.app, name="prompts")
 
@@ -310,8 +313,8 @@ def demo(
             Console(highlight=False).print(comparison.to_rich())
 
     run_demo(
-        images, output, encoder=encoder, methods=_names(methods) if methods else DEFAULT_METHODS,
-        shots=_numbers(shots), seed=seed, device=device, batch_size=batch_size,
+        images, output, encoder=encoder, methods=names(methods) if methods else DEFAULT_METHODS,
+        shots=numbers(shots), seed=seed, device=device, batch_size=batch_size,
         skip_unreadable=skip_unreadable, progress=not quiet, program=_program(), show=show,
     )  # fmt: skip
 
@@ -362,20 +365,6 @@ def _open(adapter: Path, device: str, batch_size: int, quiet: bool) -> FewShotCl
 def _program() -> str:
     """How the user can call this program again: by name where the shell finds it, else as just now."""
     return "fewclip" if shutil.which("fewclip") else shlex.quote(sys.argv[0])
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        numbers = [int(name) for name in _names(text)]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise typer.BadParameter(f"expected whole numbers separated by commas, such as 1,4,16; got {text!r}")
-    return numbers
 
 
 def _print_json(value: Any) -> None:

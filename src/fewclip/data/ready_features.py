@@ -14,11 +14,11 @@ import numpy as np
 
 from fewclip.data._display import display_path
 from fewclip.data._parquet import load_pyarrow
+from fewclip.data._split_arrays import SPLITS, split_arrays
 from fewclip.errors import DataError, MissingExtraError
 
 SUFFIXES = (".npz", ".npy", ".safetensors", ".parquet")
 _KEYS = re.compile(r"keys_(\d+)shots?\.pt")
-_SPLITS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,11 @@ def read_features(source: str | Path, *, prefer: str = "train") -> ReadyFeatures
     Args:
         source: ``.npz`` or ``.safetensors`` with ``features``, ``labels`` and, optionally, ``groups``,
             ``text_features``, ``class_names``, ``paths``, ``logit_scale``, ``encoder``, ``fingerprint``;
+            with several splits, ``train_features``, ``train_labels``, ``val_features``, … instead;
             ``.npy`` with features alone; ``.parquet`` with a list column ``features`` and, optionally,
             ``label``, ``group``, ``path``; or a folder with ``keys_16shots.pt``, ``values_16shots.pt``,
             ``val_f.pt``, ``val_l.pt``, … of the published code. Nothing pickled is ever run.
-        prefer: ``train``, ``val`` or ``test``: which part of such a folder.
+        prefer: ``train``, ``val`` or ``test``: which split of such a file or folder.
 
     Raises:
         DataError: The file is absent, damaged, or holds something else.
@@ -155,7 +156,8 @@ def read_features(source: str | Path, *, prefer: str = "train") -> ReadyFeatures
     """
     path = Path(source)
     readers: dict[str, Callable[[Path], dict[str, Any]]] = {
-        ".npz": _npz, ".npy": _npy, ".safetensors": _safetensors, ".parquet": _parquet,
+        ".npz": lambda file: _npz(file, prefer), ".npy": _npy, ".parquet": _parquet,
+        ".safetensors": lambda file: _safetensors(file, prefer),
     }  # fmt: skip
     reader = readers.get(path.suffix.lower(), lambda folder: _cache(folder, prefer))
     try:
@@ -218,22 +220,24 @@ def _checked(found: dict[str, Any], origin: str) -> ReadyFeatures:
 # ---- kinds of files ----
 
 
-def _npz(path: Path) -> dict[str, Any]:
+def _npz(path: Path, prefer: str) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+        chosen = split_arrays(stored.files, prefer, display_path(path))
+        return {name: stored[key] for name, key in chosen.items()}
 
 
 def _npy(path: Path) -> dict[str, Any]:
     return {"features": np.load(path, allow_pickle=False)}
 
 
-def _safetensors(path: Path) -> dict[str, Any]:
+def _safetensors(path: Path, prefer: str) -> dict[str, Any]:
     import json
 
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as stored:
-        found: dict[str, Any] = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        chosen = split_arrays(list(stored.keys()), prefer, display_path(path))
+        found: dict[str, Any] = {name: stored.get_tensor(key) for name, key in chosen.items()}
         words = stored.metadata() or {}
     for name in ("class_names", "paths"):  # words are no tensors: JSON lists in the metadata
         if name in words:
@@ -281,8 +285,8 @@ def _cache(folder: Path, prefer: str) -> dict[str, Any]:
     def load(path: Path) -> np.ndarray:
         return serialization.load(path, map_location="cpu", weights_only=True).float().numpy()
 
-    split = _SPLITS.get(prefer)
-    if split is not None and (folder / f"{split}_f.pt").is_file():
+    split = SPLITS.get(prefer, "train")
+    if split != "train" and (folder / f"{split}_f.pt").is_file():
         return {
             "features": load(folder / f"{split}_f.pt"),
             "labels": load(folder / f"{split}_l.pt").astype(np.int64),

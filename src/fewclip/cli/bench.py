@@ -1,0 +1,182 @@
+"""``fewclip bench``: compare methods over shots and seeds, resumable, and report on it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from fewclip.cli import prompts as prompts_cli
+from fewclip.cli.lists import names, numbers
+from fewclip.cli.options import (
+    BatchSize,
+    Device,
+    Json,
+    PromptFile,
+    Quiet,
+    SkipUnreadable,
+    Template,
+    TemplateSet,
+)
+
+if TYPE_CHECKING:
+    from fewclip.evaluation.bench import Plan
+
+app = typer.Typer(no_args_is_help=True, help="Compare methods over shots and seeds, and report on it.")
+
+
+@app.callback()
+def _root() -> None:
+    """Keeps ``run`` a command of its own while it is the only one."""
+
+
+@app.command()
+def run(
+    train: Annotated[
+        Path, typer.Argument(help="Images to draw from: folder, table, file of features; or a plan (.toml).")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the cells; goes on with it.")],
+    test: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--test", help="Images to test on; may be the same file with other splits."),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Split of --test to read: test or val.")] = "test",
+    val: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--val",
+            help="Images to choose settings on (full, fewshot); or halves: chosen on one half of the test "
+            "images, judged on the other.",
+        ),
+    ] = None,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--name", help="What to call the data set; default: its folder."),
+    ] = None,
+    methods: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--methods", help="With commas, or all; default: all but zero-shot and calip."),
+    ] = None,
+    shots: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--shots", help="Images a class, with commas; default: 1,2,4,8,16."),
+    ] = None,
+    seeds: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--seeds", help="Seeds of the draws, with commas; default: 1,2,3."),
+    ] = None,
+    encoder: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--encoder", help="Encoders, with commas; see `fewclip list`; default: pocket."),
+    ] = None,
+    selection: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--selection", help="Protocols, with commas: auto, loo, full, fewshot, none."),
+    ] = None,
+    template: Template = None,
+    template_set: TemplateSet = None,
+    prompts: PromptFile = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    skip_unreadable: SkipUnreadable = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run the cells again that hold an error.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit and test every method on every draw; goes on where it was (exit code 3: some cells failed)."""
+    from fewclip.evaluation.bench import read_cells, run_bench
+
+    plan = _plan(
+        train, test, split=split, val=val, name=name, prompts=(template, template_set, prompts),
+        lists={
+            "methods": _methods(methods), "shots": shots and numbers(shots),
+            "seeds": seeds and numbers(seeds, least=0), "encoders": encoder and names(encoder),
+            "selections": selection and names(selection),
+        },
+    )  # fmt: skip
+    outcome = run_bench(
+        plan, output, device=device, batch_size=batch_size, skip_unreadable=skip_unreadable,
+        retry_failed=retry_failed, progress=not quiet, say=_silent if quiet else _say,
+    )  # fmt: skip
+    if as_json:
+        _print_json({"runs": str(output), **vars(outcome)})
+    elif not quiet:
+        _show(read_cells(output), plan)
+    if not quiet:
+        _say(f"{outcome.done} cells done, {outcome.failed} failed, {outcome.known} known: {output}")
+    if outcome.failed:
+        _say(f"the first error: {outcome.first_error} (mend it and add --retry-failed)")
+        raise typer.Exit(3)
+
+
+def _methods(text: str | None) -> list[str] | None:
+    if text is None or text.strip() != "all":
+        return names(text) if text else None
+    from fewclip.methods import METHODS
+
+    return list(METHODS)
+
+
+def _plan(
+    train: Path,
+    test: Path | None,
+    *,
+    split: str,
+    val: str | None,
+    name: str | None,
+    prompts: tuple[Any, Any, Any],
+    lists: dict[str, Any],
+) -> Plan:
+    from fewclip.errors import ParameterError
+    from fewclip.evaluation.bench import BenchSet, Plan, name_of, read_plan
+    from fewclip.methods import METHODS
+
+    given = {key: value for key, value in lists.items() if value}
+    default = {"methods": [m for m in METHODS if m not in ("zero-shot", "calip")]}
+    if train.suffix.lower() == ".toml":
+        strange = [o for o, v in (("--test", test), ("--val", val), ("--name", name)) if v is not None]
+        strange += ["--template, --template-set or --prompts"] if any(prompts) else []
+        if strange:
+            got, fix = strange[0], "Write it into the [[dataset]] of the file."
+            raise ParameterError(f"{train}", expected="a plan alone", got=f"{got}, too", fix=fix)
+        return Plan(**default | read_plan(train) | given)
+    if test is None:
+        fix = "Name images that are not drawn from; --split val reads the val split."
+        raise ParameterError("--test", expected="images to test on", got="none", fix=fix)
+    templates, sentences = prompts_cli.read_options(*prompts)
+    one = BenchSet(
+        name or name_of(train), str(train), str(test), split=split, val=val, templates=templates,
+        prompts=sentences,
+    )  # fmt: skip
+    return Plan(sets=[one], **default | given)
+
+
+def _show(lines: list[dict[str, Any]], plan: Plan) -> None:
+    """A table for every data set, encoder and protocol of this run, on the images as they are."""
+    from rich.console import Console
+
+    from fewclip.evaluation.bench import comparison_of, groups
+
+    console = Console(highlight=False)
+    shown = {one.name for one in plan.sets}
+    for group, cells in groups(lines).items():
+        if group.dataset in shown and group.test == group.dataset and group.shift is None:
+            console.print(str(group), markup=False)
+            console.print(comparison_of(cells).to_rich())
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _silent(text: str) -> None:
+    """Says nothing."""

@@ -1,0 +1,254 @@
+"""The run: every cell that is not on disk yet, one after the other, each written as soon as it is known."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fewclip.data import FeatureStore, draw_shots
+from fewclip.data._files import written_aside
+from fewclip.encoders import Encoder, TokenEncoder, load_encoder
+from fewclip.errors import DataError, FeatureError
+from fewclip.evaluation._text import count
+from fewclip.evaluation.bench.cells import CellFile
+from fewclip.evaluation.bench.fits import Place, failed, head, run_fit
+from fewclip.evaluation.bench.images import SetImages, read_set
+from fewclip.evaluation.bench.plan import Fit, Key, Plan
+from fewclip.evaluation.bench.task import Encoding, Prepared, Queries, Task, open_task, prepare
+from fewclip.evaluation.comparison import ZERO_SHOT
+from fewclip.methods import METHODS
+
+Pending = dict[Fit, list[Place]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        done: Cells that were computed now and worked.
+        failed: Cells that were computed now and hold an error.
+        known: Cells that were on disk before.
+        first_error: Of the failed ones; "" if there are none.
+    """
+
+    done: int
+    failed: int
+    known: int
+    first_error: str = ""
+
+
+@dataclass
+class _Run:
+    """What all parts of a run share."""
+
+    plan: Plan
+    cells: CellFile
+    encoding: Encoding
+    device: str
+    bar: Any
+    done: int = 0
+    failed: int = 0
+    first_error: str = ""
+
+    def write(self, line: dict[str, Any]) -> None:
+        self.cells.append(line)
+        self.done += line["error"] is None
+        self.failed += line["error"] is not None
+        self.first_error = self.first_error or line["error"] or ""
+        self.bar.update()
+
+
+def run_bench(
+    plan: Plan,
+    folder: str | Path,
+    *,
+    device: str = "auto",
+    store: FeatureStore | None = None,
+    batch_size: int = 64,
+    skip_unreadable: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Runs what the plan asks for and the folder does not hold yet.
+
+    A run that was interrupted, even killed, goes on where it was. What a cell needs to be computed again
+    stands in its line, and what its fingerprints stand for in ``folder/data``.
+
+    Args:
+        plan: What to run.
+        folder: Gets ``cells.jsonl``, one line a cell.
+        device: Where methods compute.
+        store: Where features are kept between runs; None: the user's cache folder.
+        batch_size: Images handed to the encoder at once.
+        skip_unreadable: Leave out images that cannot be read, and say so.
+        retry_failed: Run the cells again that hold an error.
+        progress: Show bars on stderr.
+        say: Gets sentences on what is run and what is not.
+
+    Raises:
+        DataError: Images that cannot be used; or the folder holds cells of the same names from other images,
+            prompts or encoders, or another run writes there.
+    """
+    sets = [read_set(spec, skip_unreadable=skip_unreadable) for spec in plan.sets]
+    prepared = list(_prepared(plan, sets))
+    with CellFile(folder, retry_failed=retry_failed) as cells, store or FeatureStore() as opened:
+        for one in prepared:
+            _check_same(one, cells)
+        pending = [(one, _pending(plan, one, cells)) for one in prepared]
+        total = sum(len(places) for _, fits in pending for places in fits.values())
+        known = sum(len(_places(plan, one)) for one in prepared for _ in plan.fits()) - total
+        say(f"{count(total, 'cell')} to run" + (f", {known} are there already" if known else ""))
+        encoding = Encoding(opened, batch_size, progress)
+        with tqdm(
+            total=total, unit="cell", smoothing=0, file=sys.stderr, disable=not progress or not total
+        ) as bar:
+            run = _Run(plan, cells, encoding, device, bar)
+            for one, fits in pending:
+                if fits:
+                    _keep_manifests(Path(folder) / "data", one)
+                    _run_set(run, one, fits)
+    return Outcome(run.done, run.failed, known, run.first_error)
+
+
+def _prepared(plan: Plan, sets: Iterable[SetImages]) -> Iterator[Prepared]:
+    encoders: dict[str, Encoder] = {}
+    for images in sets:
+        if images.is_ready:
+            yield prepare(images, None)
+            continue
+        for name in images.spec.encoders or plan.encoders:
+            if name not in encoders:
+                encoders[name] = load_encoder(name)
+            yield prepare(images, encoders[name])
+
+
+def _places(plan: Plan, one: Prepared) -> list[Place]:
+    """Everything that a fit is tested on."""
+    return [(one.images.spec.name, None)]
+
+
+def _pending(plan: Plan, one: Prepared, cells: CellFile) -> Pending:
+    found: Pending = {}
+    for fit in plan.fits():
+        places = [
+            place
+            for place in _places(plan, one)
+            if Key(one.images.spec.name, one.encoder_name, *fit, *place) not in cells.cells
+        ]
+        if places:
+            found[fit] = places
+    return found
+
+
+def _check_same(one: Prepared, cells: CellFile) -> None:
+    """The cells of this data set and encoder that are there must come from the same images and prompts."""
+    tests = {name: images.fingerprint for name, images in one.images.tests.items()}
+    for line in cells.cells.values():
+        if (line["dataset"], line["encoder"]) != (one.images.spec.name, one.encoder_name):
+            continue
+        now = one.fingerprints | {"test": tests.get(line["test"])}
+        for part, there in line.get("fingerprints", {}).items():
+            if now[part] is not None and there != now[part]:
+                what = {"encoder": "another encoder", "test": "other test images"}
+                raise DataError(
+                    f"{cells.folder}, cells of {line['dataset']} with {line['encoder']}",
+                    expected="cells of the same images, prompts and encoder",
+                    got=what.get(part, "other training images, prompts or validation images"),
+                    fix="Name another folder, or give the data set another name.",
+                )
+
+
+def _keep_manifests(folder: Path, one: Prepared) -> None:
+    """What the fingerprints of the cells stand for: images by name and sha256, prompts."""
+    wanted: dict[str, Callable[[], Any]] = {one.fingerprints["data"]: one.manifest}
+    for name, images in one.images.tests.items():
+        wanted[images.fingerprint] = lambda name=name, images=images: {
+            "test": name,
+            "images": images.listed(),
+        }
+    folder.mkdir(exist_ok=True)
+    for key, content in wanted.items():
+        path = folder / f"{key}.json"
+        if not path.exists():
+            with written_aside(path) as file:
+                text = json.dumps(content(), ensure_ascii=False, default=str)
+                file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def _run_set(run: _Run, one: Prepared, fits: Pending) -> None:
+    """All pending cells of a data set with an encoder; methods that look at spatial tokens come last."""
+    train = one.images.train
+    draws: dict[tuple[int, int], np.ndarray] = {}
+    for fit in fits:
+        place = (fit.shots or min(run.plan.shots), fit.seed if fit.shots else run.plan.seeds[0])
+        if place not in draws:
+            draws[place] = draw_shots(train.labels, place[0], seed=place[1])
+        draws[fit.shots, fit.seed] = draws[place]
+    run.bar.set_description(f"{one.images.spec.name}: encode")
+    try:
+        task = open_task(one, {int(i) for drawn in draws.values() for i in drawn}, run.encoding)
+    except Exception as error:
+        _fail(run, one, fits, error)
+        return
+    with_tokens = {f for f in fits if METHODS[f.method].uses_tokens and isinstance(one.encoder, TokenEncoder)}
+    plain = {fit: places for fit, places in fits.items() if fit not in with_tokens}
+    _run_fits(run, task, plain, draws, _queries(run, task, plain))
+    for place in dict.fromkeys(place for fit in with_tokens for place in fits[fit]):
+        some = {fit: [place] for fit in fits if fit in with_tokens and place in fits[fit]}
+        _run_with_tokens(run, task, some, draws, place)
+
+
+def _queries(run: _Run, task: Task, fits: Mapping[Fit, list[Place]]) -> dict[Place, Queries]:
+    return {(task.prepared.images.spec.name, None): task.queries}
+
+
+def _run_with_tokens(run: _Run, task: Task, fits: Pending, draws: Any, place: Place) -> None:
+    """Spatial tokens are too large for the store and for memory: they lie in a file while they are needed."""
+    from dataclasses import replace
+
+    one = task.prepared
+    try:
+        with run.encoding.tokens(one, one.images.test.data.sources) as features:
+            queries = {place: replace(_queries(run, task, fits)[place], features=features)}
+            _run_fits(run, task, fits, draws, queries)
+    except Exception as error:
+        left = {fit: places for fit, places in fits.items() if not _is_there(run, one, fit, places[0])}
+        _fail(run, one, left, error)
+
+
+def _is_there(run: _Run, one: Prepared, fit: Fit, place: Place) -> bool:
+    return Key(one.images.spec.name, one.encoder_name, *fit, *place) in run.cells.cells
+
+
+def _run_fits(
+    run: _Run, task: Task, fits: Pending, draws: Mapping[Any, np.ndarray], queries: dict[Place, Queries]
+) -> None:
+    one = task.prepared
+    for fit, places in fits.items():
+        shots = f", {count(fit.shots, 'shot')}" if fit.shots else ""
+        run.bar.set_description(f"{one.images.spec.name}: {fit.method}{shots}")
+        if fit.method == ZERO_SHOT and one.text is None:
+            error = FeatureError(
+                f"zero-shot on {one.images.spec.name}", expected="text features", got="none",
+                fix="Add text_features to the file, or leave zero-shot out.",
+            )  # fmt: skip
+            _fail(run, one, {fit: places}, error)
+            continue
+        some = {place: queries[place] for place in places}
+        for line in run_fit(task, fit, draws[fit.shots, fit.seed], some, device=run.device):
+            run.write(line)
+
+
+def _fail(run: _Run, one: Prepared, fits: Pending, error: Exception) -> None:
+    for fit, places in fits.items():
+        for place in places:
+            run.write(failed(head(one, fit, place), error, fingerprints=one.fingerprints))
