@@ -15,7 +15,14 @@ from tqdm import tqdm
 
 from fewclip.adapter import Adapter
 from fewclip.data import FeatureStore, Names, Prompts, draw_shots, renamed_classes
-from fewclip.data.sources import Images, Source, labelled_sources, named_sources
+from fewclip.data.sources import (
+    Images,
+    Source,
+    check_rows,
+    check_two_classes,
+    labelled_sources,
+    named_sources,
+)
 from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import EncodedImages, encode_sources
 from fewclip.errors import ParameterError
@@ -23,8 +30,6 @@ from fewclip.evaluation import Evaluation
 from fewclip.evaluation.metrics import check_labels
 from fewclip.explanation import Explanation, explain
 from fewclip.intake import (
-    check_rows,
-    check_two_classes,
     encoder_of,
     encoder_of_adapter,
     measure,

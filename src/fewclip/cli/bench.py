@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from fewclip.evaluation.bench import Plan
 
 app = typer.Typer(no_args_is_help=True, help="Compare methods over shots and seeds, and report on it.")
-
-
-@app.callback()
-def _root() -> None:
-    """Keeps ``run`` a command of its own while it is the only one."""
 
 
 @app.command()
@@ -112,6 +108,26 @@ def run(
     if outcome.failed:
         _say(f"the first error: {outcome.first_error} (mend it and add --retry-failed)")
         raise typer.Exit(3)
+    if not quiet:
+        _say(f"next      fewclip bench report {shlex.quote(str(output))} -o REPORT")
+
+
+@app.command()
+def report(
+    runs: Annotated[Path, typer.Argument(help="Folder that `fewclip bench run -o` wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")],
+    title: Annotated[str, typer.Option("--title", help="Its heading.")] = "",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write tables and plots of a run: HTML, Markdown, LaTeX, CSV."""
+    from fewclip.evaluation.bench import write_bench_report
+
+    page = write_bench_report(runs, output, title=title)
+    if as_json:
+        _print_json({"report": str(page)})
+    elif not quiet:
+        _say(f"report    {page} (and report.md, tables.tex, summary.csv, cells.csv beside it)")
 
 
 def _methods(text: str | None) -> list[str] | None:

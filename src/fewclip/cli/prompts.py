@@ -83,11 +83,11 @@ def _checked(
     import numpy as np
 
     from fewclip.data import FeatureStore, build_prompts, labelled_sources, warn_of_names
+    from fewclip.data.sources import check_rows, check_two_classes
     from fewclip.encoders import load_encoder
     from fewclip.encoders.features import encode_sources
     from fewclip.encoders.text_features import encode_prompts
     from fewclip.evaluation.prompt_check import check_prompts
-    from fewclip.intake import check_rows, check_two_classes
 
     data = labelled_sources(images, None)
     check_two_classes(data)
