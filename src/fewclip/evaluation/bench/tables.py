@@ -71,8 +71,8 @@ def all_metrics(rows: Sequence[Row]) -> Table:
     shots = max((row.shots for row in last), default=0)
     caption = (
         f"All metrics at {count(shots, 'shot')}: accuracy, top 5 and mean per-class accuracy in %; Brier "
-        "0–2; ECE 0–1, 15 bins. Seconds of a fit and its predictions on features; trained numbers; peak memory of "
-        "the process."
+        "0–2; ECE 0–1, 15 bins. Seconds of a fit and its predictions on features; trained numbers; peak "
+        "memory of the process."
     )
     return Table(caption, head, body)
 
