@@ -76,13 +76,14 @@ def test_a_cell_can_be_made_again_from_its_line(features, tmp_path):
     run(plan_of(features, methods=["ape"], shots=[3], seeds=[7], selections=["loo"]), tmp_path / "runs")
     (line,) = read_cells(tmp_path / "runs")
     rows = [int(name.removeprefix("row ")) for name in line["images"]]
-    method = METHODS[line["method"]](
-        TASK.T, classes=NAMES, logit_scale=line["logit_scale"], random_state=line["random_state"],
-        alpha=line["settings"]["alpha"], beta=line["settings"]["beta"], gamma=line["settings"]["gamma"],
-        n_channels=int(line["settings"]["n_channels"]),
-    )  # fmt: skip
-    method.fit(TASK.X[rows], NAMES[TASK.y[rows]])
+    given = {"classes": NAMES, "logit_scale": line["logit_scale"], "random_state": line["random_state"]}
+    chosen = {**line["settings"], "n_channels": int(line["settings"]["n_channels"])}
+    method = METHODS[line["method"]](TASK.T, **given, **chosen).fit(TASK.X[rows], NAMES[TASK.y[rows]])
     assert method.score(TASK.Xq, NAMES[TASK.yq]) == pytest.approx(line["metrics"]["acc1"])
+    method = METHODS[line["method"]](TASK.T, **given, selection=line["selection"])
+    method.fit(TASK.X[rows], NAMES[TASK.y[rows]])
+    assert method.selection_.settings == pytest.approx(line["settings"])
+    assert method.temperature_ == pytest.approx(line["calibration"]["temperature"])
     probabilities = method.predict_proba(TASK.Xq)[np.arange(30), TASK.yq]
     assert -np.log(probabilities).mean() == pytest.approx(line["metrics"]["nll"], rel=1e-4)
 

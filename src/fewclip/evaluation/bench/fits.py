@@ -18,6 +18,7 @@ from fewclip.evaluation.metrics import Evaluation
 from fewclip.methods import METHODS, FewShotMethod
 
 _ROWS = 256  # with spatial tokens that are predicted at once
+_TINY = 1e-200
 
 Place = tuple[str, str | None]
 """(name of the test images, corruption)"""
@@ -133,13 +134,19 @@ def _of_one(method: FewShotMethod, queries: Queries, rows: Any) -> np.ndarray:
     features = queries.features[rows]
     step = len(features) if features.ndim == 2 else _ROWS
     parts = [features[start : start + step] for start in range(0, len(features), step)]
+    probabilities = np.concatenate([method.predict_proba(part) for part in parts])
     if queries.columns is None:
-        return np.concatenate([method.predict_proba(part) for part in parts])
+        return probabilities
+    probabilities = probabilities[:, queries.columns]
+    sums = probabilities.sum(axis=1, keepdims=True)
+    if (sums > _TINY).all():
+        return probabilities / sums
     from scipy.special import softmax
 
-    # From logits: the probabilities of a few classes among many may all be zero.
+    # All of a few classes among many may have the probability zero; their logits still differ.
     logits = np.concatenate([method.predict_logits(part) for part in parts])[:, queries.columns]
-    return softmax(logits.astype(np.float64) / method.temperature_, axis=1)
+    bare = softmax(logits.astype(np.float64) / method.temperature_, axis=1)
+    return np.where(sums > _TINY, probabilities / np.maximum(sums, _TINY), bare)
 
 
 def _evaluation(task: Task, queries: Queries, probabilities: np.ndarray) -> Evaluation:
@@ -162,6 +169,9 @@ def _outcome(
         "settings_other_half": settings[1] if len(settings) > 1 else None,
         "protocol": chosen[0].protocol,
         "mix": methods[0].mix_,
+        "calibration": {
+            name: float(getattr(methods[0], f"{name}_")) for name in ("temperature", "evenness", "spread")
+        },
         "n_parameters": int(getattr(methods[0], "n_parameters_", 0)),
     }
 
