@@ -20,7 +20,17 @@ from fewclip.data.ready_features import FeatureRow, is_features, read_features
 from fewclip.data.stored import StoredImage
 from fewclip.errors import DataError, ImageError, LabelError
 
-__all__ = ["Images", "LabelledSources", "NamedSource", "Source", "labelled_sources", "named_sources"]
+__all__ = [
+    "Images",
+    "LabelledSources",
+    "NamedSource",
+    "Source",
+    "check_rows",
+    "check_two_classes",
+    "labelled_sources",
+    "named_sources",
+    "portable_names",
+]
 
 Images = Any  # a path, a sequence of sources, a data frame, a data set, or LabelledSources
 

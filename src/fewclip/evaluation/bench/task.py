@@ -129,9 +129,9 @@ def prepare(images: SetImages, encoder: Encoder | None) -> Prepared:
     sentences: list[list[str]] = []
     text: Any = None if ready is None else ready.text_by_class()
     if text is None and not isinstance(encoder, ReadyEncoder):
-        classes = images.train.data.classes
-        sentences = build_prompts(classes, templates=spec.templates, prompts=spec.prompts)
-        warn_of_names(classes, sentences, multilingual=getattr(encoder, "multilingual", False))
+        classes, called = images.train.data.classes, images.train.data.called
+        sentences = build_prompts(classes, templates=spec.templates, prompts=spec.prompts, called=called)
+        warn_of_names(classes, sentences, called, multilingual=getattr(encoder, "multilingual", False))
         text = encode_prompts(encoder, sentences)
     said = sentences or (None if text is None else fingerprint(np.asarray(text).tolist()))
     val = images.val.fingerprint if images.val else spec.val
