@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sklearn.base import clone
@@ -39,7 +39,7 @@ def refitted_held_out(method: FewShotMethod, support: Support, result: Selection
 
 def refitted(method: FewShotMethod, rest: Support, result: SelectionResult) -> FewShotMethod:
     """The same method fitted on a part of the images, with the chosen settings as numbers."""
-    other = clone(method)
+    other: Any = clone(method)
     names = other.get_params().keys() & result.settings.keys()
     frozen = {name: result.settings[name] for name in names if getattr(method, name) == "auto"}
     frozen |= {name: int(value) for name, value in frozen.items() if name == "n_channels"}
