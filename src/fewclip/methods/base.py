@@ -17,8 +17,10 @@ from torch import Tensor
 
 from fewclip.errors import FeatureError, LabelError, ParameterError
 from fewclip.functional import Calibration, class_sums, held_to_range, unit, zero_shot_logits
+from fewclip.methods.doubt import Doubting
 from fewclip.methods.held_out import CALIBRATIONS, fitted_calibration, refitted_held_out
 from fewclip.methods.support import Rows, Support, group_views
+from fewclip.methods.trust import judged_columns, one_row_an_image
 from fewclip.methods.validation import (
     as_numpy,
     check_features,
@@ -33,7 +35,7 @@ _LANES = 16  # float32 numbers of the widest register
 _TILE_ROWS = 2048  # queries of one prediction that are on the device at once
 
 
-class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
+class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
     """A few-shot classifier on the features of a frozen vision-language model.
 
     A method implements ``_fit`` and ``_logits``; everything else stands here once.
@@ -171,13 +173,26 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         self.support_features_, self.support_labels_ = support.keys, support.key_labels
         self.text_features_ = self._text_rows(support)
         self.temperature_ = self.spread_ = self.mix_ = 1.0
-        self.evenness_ = 0.0
+        self.evenness_, self.held_out_, self.known_scores_ = 0.0, None, None
         result = self._fit(support, self._validation_rows(X_val, y_val, X))
-        if self.calibration == "auto":
-            found = fitted_calibration(self._held_out(support, result))
-            self.temperature_, self.evenness_, self.spread_ = found.temperature, found.evenness, found.spread
+        self._judge_itself(support, result, validation=X_val is not None)
         self.selection_ = dataclasses.replace(result, held_out=None)
         return self
+
+    def _judge_itself(self, support: Support, result: SelectionResult, *, validation: bool) -> None:
+        """Calibrates, and keeps what guarantees rest on."""
+        wanted = self.calibration != "none"
+        held_out = self._held_out(support, result) if wanted else result.held_out
+        if held_out is None or not len(held_out.labels):
+            return
+        if self.calibration == "auto":
+            found = fitted_calibration(held_out)
+            self.temperature_, self.evenness_, self.spread_ = found.temperature, found.evenness, found.spread
+        rows = one_row_an_image(held_out, support.shots)
+        logits = self._calibration().scaled(held_out.logits[rows].detach())
+        self.held_out_ = judged_columns(logits, held_out.labels[rows])
+        independent = "validation" if validation else "text"
+        self.held_out_kind_ = independent if held_out.independent else "support"
 
     def predict_logits(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Logits, (n, c), float32, columns in the order of ``classes_``; never calibrated."""
@@ -203,9 +218,34 @@ class FewShotMethod(ClassifierMixin, BaseEstimator, ABC):
         filled = torch.cat([queries, queries[:1].expand(missing, *queries.shape[1:])]) if missing else queries
         return self._mixed_logits(filled)[:n]
 
-    def predict(self, X: ArrayLike | Tensor) -> np.ndarray:
-        """Labels, (n,)."""
+    def predict(
+        self,
+        X: ArrayLike | Tensor,
+        *,
+        unknown: str | None = None,
+        keep: float = 0.95,
+        answer_only: float | None = None,
+        confidence: float = 0.9,
+    ) -> np.ndarray:
+        """Labels, (n,).
+
+        Args:
+            X: Features, (n, d).
+            unknown: Images of none of the classes get the label "unknown", by this score (``is_unknown``;
+                ``"auto"`` is a good one). None: every image gets a class.
+            keep: Share of images of known classes that are to be kept.
+            answer_only: 0.95: only answers of which 95 % are right (``answers``); the others are "unsure".
+            confidence: Probability of that promise.
+        """
         queries = self._checked_queries(X)
+        labels = self._winners(queries)
+        if unknown is None and answer_only is None:
+            return labels
+        return self.doubted(
+            labels, queries, unknown=unknown, keep=keep, answer_only=answer_only, confidence=confidence
+        )
+
+    def _winners(self, queries: np.ndarray) -> np.ndarray:
         # Filled in place: small results kept between the large tiles would leave the heap in pieces.
         winners, start = np.empty(len(queries), dtype=np.int64), 0
         for logits in self._tiles(queries):

@@ -33,7 +33,8 @@ class ZeroShot(FewShotMethod):
                 support.labels[rows],
                 support.images[rows],
             )
-            held_out = HeldOut(logits, labels, images, left_out.weights)
+            unseen = self.text_features is not None
+            held_out = HeldOut(logits, labels, images, left_out.weights, independent=unseen)
             right = logits.argmax(1) == labels
             estimate = estimate_accuracy(right, right, left_out.weights, images, kind)
         note = "Zero-shot has nothing to choose."
