@@ -49,7 +49,9 @@ def test_sets_of_every_class_and_sets_that_are_never_empty(fitted, task):
     full = fitted.predict_set(X, 0.3, allow_empty=False)
     assert full.any(1).all()
     assert (full >= small).all()
-    assert fitted.predict_logits(X)[~small.any(1)].argmax(1).tolist() == full[~small.any(1)].argmax(1).tolist()
+    assert (
+        fitted.predict_logits(X)[~small.any(1)].argmax(1).tolist() == full[~small.any(1)].argmax(1).tolist()
+    )
 
 
 def test_lac_sets_by_a_naive_transcription(fitted, task):
@@ -79,13 +81,13 @@ def test_every_method_doubts_and_keeps_it_on_disk(Method):
 def test_what_labels_cannot_promise_is_refused_with_the_number():
     task = make_task((4, 4))
     clf = TipAdapter(task.T).fit(task.X, task.y)
-    with pytest.raises(ParameterError, match="coverage=0.95: expected at least 19 labelled images .* got 8"):
+    with pytest.raises(ParameterError, match=r"coverage=0.95: expected at least 19 labelled images .* got 8"):
         clf.predict_set(task.Xq, 0.95)
-    with pytest.raises(ParameterError, match="coverage=0.9, classwise: expected at least 9 .* got 4"):
+    with pytest.raises(ParameterError, match=r"coverage=0.9, classwise: expected at least 9 .* got 4"):
         clf.predict_set(task.Xq, 0.9, classwise=True)
-    with pytest.raises(ParameterError, match="answer_only=0.95: expected at least 46"):
+    with pytest.raises(ParameterError, match=r"answer_only=0.95: expected at least 46"):
         clf.predict(task.Xq, answer_only=0.95)
-    with pytest.raises(ParameterError, match="keep=0.95: expected at least 19"):
+    with pytest.raises(ParameterError, match=r"keep=0.95: expected at least 19"):
         clf.is_unknown(task.Xq)
     one = make_task((1, 1, 1))
     with pytest.raises(ParameterError, match="expected images that it has not learnt"):

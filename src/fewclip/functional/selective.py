@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 from scipy.special import betaincinv
+from torch import Tensor
 
 _STEPS = 50  # thresholds of the sequence
 _FIRST = 0.3  # share of images that the first threshold answers, if they are enough

@@ -28,12 +28,12 @@ from fewclip.methods.trust import (
     combined,
     held_out_known_scores,
     judged_columns,
-    known_threshold,
     knower_of,
+    known_threshold,
     needs,
     stored,
 )
-from fewclip.methods.validation import as_numpy, check_features, check_labels
+from fewclip.methods.validation import as_numpy, check_labels
 
 SET_SCORES = ("lac", "raps")
 
@@ -141,9 +141,7 @@ class Doubting:
             start += len(logits)
         return out
 
-    def _set_limits(
-        self: Any, scores: Tensor, judged: Judged, coverage: float, classwise: bool
-    ) -> Tensor:
+    def _set_limits(self: Any, scores: Tensor, judged: Judged, coverage: float, classwise: bool) -> Tensor:
         """Largest score of a class in a set, (1,) or (c,), up by rounding."""
         needed, what = labels_needed(coverage), f"coverage={coverage}"
         if not classwise:
@@ -198,7 +196,9 @@ class Doubting:
             score: ``mcm`` and ``energy`` ask the text, ``affinity`` and ``mahalanobis`` the labelled images
                 (see ``functional.unknown``); ``auto`` joins mcm, affinity and mahalanobis.
         """
-        return combined(self._known_scores(self._checked_queries(X)), self._held_out_known(), score)[0].numpy()
+        return combined(self._known_scores(self._checked_queries(X)), self._held_out_known(), score)[
+            0
+        ].numpy()
 
     def is_unknown(
         self: Any, X: ArrayLike | Tensor, *, score: str = "auto", keep: float = 0.95
@@ -269,7 +269,9 @@ class Doubting:
         out = labels if labels.dtype.kind in "OU" else labels.astype(object)
         if answer_only is not None:
             out = np.where(
-                self.answers(X, accuracy=answer_only, confidence=confidence), out, np.array(UNSURE, out.dtype.kind)
+                self.answers(X, accuracy=answer_only, confidence=confidence),
+                out,
+                np.array(UNSURE, out.dtype.kind),
             )
         if unknown is not None:
             out = np.where(
