@@ -10,7 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fewclip.encoders import Encoder, load_encoder
+from fewclip import FewShotClassifier
+from fewclip.data import FeatureStore
+from fewclip.encoders import Encoder, TokenEncoder, load_encoder
+from fewclip.encoders.hf_tokens import TOKEN_TYPES
 from fewclip.encoders.preprocessing import Preprocessing
 from fewclip.errors import EncoderError
 
@@ -42,9 +45,19 @@ def build(kind):
         return t.ChineseCLIPModel(config), processor
     if kind == "altclip":
         config = t.AltCLIPConfig(
-            text_config={**text, "project_dim": 24, "pad_token_id": 0}, vision_config=SIGHT, projection_dim=24
+            text_config={**text, "max_position_embeddings": 514, "project_dim": 24, "pad_token_id": 0},
+            vision_config=SIGHT,
+            projection_dim=24,
         )
         return t.AltCLIPModel(config), clip
+    if kind == "align":
+        text |= {"max_position_embeddings": 64, "pad_token_id": 0}
+        blocks = {"kernel_sizes": [3], "in_channels": [32], "out_channels": [24], "strides": [2]}
+        sight = {"image_size": 32, "depth_divisor": 8, "hidden_dim": 24, "num_block_repeats": [1], **blocks}
+        sight |= {"width_coefficient": 1.0, "depth_coefficient": 1.0, "expand_ratios": [1]}
+        config = t.AlignConfig(text_config=text, vision_config=sight, projection_dim=24)
+        processor = t.EfficientNetImageProcessorPil(size={"height": 32, "width": 32}, include_top=False)
+        return t.AlignModel(config), processor
     if kind == "siglip":
         text["max_position_embeddings"] = 64
         return t.SiglipModel(t.SiglipConfig(text_config=text, vision_config=SIGHT)), siglip
@@ -71,7 +84,7 @@ def tokenizer():
     )
 
 
-KINDS = ("clip", "metaclip_2", "chinese_clip", "altclip", "siglip", "siglip2")
+KINDS = ("clip", "metaclip_2", "chinese_clip", "altclip", "align", "siglip", "siglip2")
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +133,139 @@ def test_features_are_those_of_transformers(folders, kind):
     if kind.startswith("siglip"):
         tokens = dict(words(texts, padding="max_length", max_length=64, truncation=True, return_tensors="pt"))
         tokens = {"input_ids": tokens["input_ids"]}
+    elif kind == "align":
+        tokens = words(texts, padding="max_length", max_length=64, truncation=True, return_tensors="pt")
     else:
         tokens = words(texts, padding=True, return_tensors="pt")
+    tokens.pop("token_type_ids", None)
     expected = unit(model.get_text_features(**tokens))
     np.testing.assert_allclose(encoder.encode_texts(texts), expected, atol=1e-5)
     assert encoder.encode_texts([]).shape == (0, encoder.dim)
     assert encoder.encode_images([]).shape == (0, encoder.dim)
-    assert encoder.logit_scale == pytest.approx(float(model.logit_scale.detach().exp()))
+    scale = 1 / model.temperature if kind == "align" else model.logit_scale.exp()
+    assert encoder.logit_scale == pytest.approx(float(scale.detach()))
     assert all(np.allclose(np.linalg.norm(f, axis=1), 1, atol=1e-5) for f in (encoder.encode_texts(texts),))
+
+
+@kinds
+def test_what_a_second_run_asks_needs_no_weights(folders, kind, monkeypatch):
+    from fewclip.encoders.hf import HFEncoder
+
+    expected = load_encoder(folders[kind]).encode_images(photos(1)).shape[1]
+    monkeypatch.setattr(HFEncoder, "_load_model", lambda _: pytest.fail("the weights were opened"))
+    encoder = load_encoder(folders[kind])
+    assert encoder.dim == expected
+    assert encoder.fingerprint.startswith(f"hf-{kind}:")
+    assert encoder.logit_scale > 0
+
+
+@kinds
+def test_the_clip_family_has_spatial_tokens_and_the_others_do_not(folders, kind):
+    encoder, images = load_encoder(folders[kind]), photos(3)
+    assert isinstance(encoder, TokenEncoder) == (kind in TOKEN_TYPES)
+    if not isinstance(encoder, TokenEncoder):
+        return
+    tokens = encoder.encode_image_tokens(images)
+    assert tokens.shape == (3, 1 + 16, 24)
+    assert tokens.dtype == np.float32
+    np.testing.assert_allclose(tokens[:, 0], encoder.encode_images(images), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(tokens, axis=-1), 1, atol=1e-5)
+    assert encoder.encode_image_tokens([]).shape[0] == 0
+
+
+def test_spatial_tokens_are_the_patches_row_by_row(folders):
+    """One layer of attention apart, a patch that differs shows in its own token first."""
+    encoder = load_encoder(folders["clip"])
+    plain = Image.new("RGB", (32, 32), (90, 120, 60))
+    for place in (0, 3, 6, 15):
+        changed = plain.copy()
+        x, y = place % 4 * 8, place // 4 * 8
+        changed.paste((200, 30, 220), (x, y, x + 8, y + 8))
+        before, after = encoder.encode_image_tokens([plain, changed])
+        assert np.abs(after - before)[1:].max(1).argmax() == place
+
+
+def test_calip_takes_the_tokens_of_the_encoder(folders, tmp_path):
+    classifier = FewShotClassifier(
+        str(folders["clip"]), "calip", store=FeatureStore.in_memory(), progress=False
+    )
+    images, labels = photos(6), ["cat", "dog"] * 3
+    probabilities = classifier.fit(images, labels).predict_proba(images)
+    tokens = classifier.encoder_.encode_image_tokens(images)
+    np.testing.assert_allclose(probabilities, classifier.method_.predict_proba(tokens), atol=1e-5)
+
+
+@kinds
+def test_sentences_are_tokenised_once(folders, kind):
+    encoder = load_encoder(folders[kind])
+    seen, tokenizer = [], encoder.text._tokenizer()
+
+    def counted(texts, **options):
+        seen.extend([texts] if isinstance(texts, str) else texts)
+        return tokenizer(texts, **options)
+
+    encoder.text._tokenizer = lambda: Counted(tokenizer, counted)
+    encoder.encode_texts(["cat", "dog", "big red sea bass"] * 20)
+    assert len(seen) == 60
+    with pytest.warns(UserWarning, match="1 of 2 sentences"):
+        encoder.encode_texts(["cat", "cat " * 100])
+    assert len(seen) == 63  # the long one once more, to be cut
+
+
+class Counted:
+    """A tokenizer that says what it is asked."""
+
+    def __init__(self, tokenizer, call):
+        self.tokenizer, self.call = tokenizer, call
+
+    def __call__(self, texts, **options):
+        return self.call(texts, **options)
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+
+def test_a_cut_sentence_keeps_its_end_mark(folders):
+    rows = load_encoder(folders["clip"]).text
+    with pytest.warns(UserWarning, match="more than 77 tokens"):
+        (ids,) = rows.ids(["cat " * 100])
+    assert (len(ids), ids[0], ids[-1]) == (77, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("clip", False), ("siglip", False), ("align", False)]
+    + [(kind, True) for kind in ("altclip", "chinese_clip", "siglip2", "metaclip_2")],
+)
+def test_encoders_say_whether_they_know_other_languages(folders, kind, expected):
+    encoder = load_encoder(folders[kind])
+    assert encoder.multilingual is expected
+    classifier = FewShotClassifier(encoder, "zero-shot", store=FeatureStore.in_memory(), progress=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        classifier.fit(photos(4), ["猫", "犬"] * 2)
+    assert any("English" in str(w.message) for w in caught) is not expected
+
+
+def test_a_large_vocabulary_is_that_of_many_languages(folders, tmp_path):
+    for path in folders["siglip"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["vocab_size"] = 250_000
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_encoder(tmp_path).multilingual
+
+
+def test_weights_of_one_tower_alone_are_named(folders, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    for path in folders["clip"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop("logit_scale")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EncoderError, match="logit_scale or temperature"):
+        _ = load_encoder(tmp_path).logit_scale
 
 
 @pytest.mark.parametrize("shape", ["shortest edge and crop", "square", "crop larger than the image"])

@@ -27,6 +27,7 @@ def test_the_exported_towers_are_those_of_torch(folders, tmp_path, kind):  # noq
     ours = load_encoder(folders[kind])
     exported = load_encoder(f"onnx:{export_encoder(ours, tmp_path / 'out')}")
     assert isinstance(exported, Encoder)
+    assert exported.multilingual is ours.multilingual
     assert (exported.dim, exported.logit_scale) == (ours.dim, pytest.approx(ours.logit_scale))
     images, texts = photos(5), ["a photo of the cat", "Dog!", "big red sea bass"]
     np.testing.assert_allclose(exported.encode_images(images), ours.encode_images(images), atol=1e-4)
@@ -42,8 +43,11 @@ def test_int8_is_close_and_another_encoder(folders, tmp_path):  # noqa: F811
     ours = load_encoder(folders["clip"])
     small = load_encoder(f"onnx:{export_encoder(ours, tmp_path / 'small', int8=True)}")
     exact = load_encoder(f"onnx:{export_encoder(ours, tmp_path / 'exact')}")
-    images = photos(5)
+    images, texts = photos(5), ["a photo of the cat", "dog", "big red sea bass"]
     assert (small.encode_images(images) * ours.encode_images(images)).sum(1).min() >= 0.999
+    assert (small.encode_texts(texts) * ours.encode_texts(texts)).sum(1).min() >= 0.999
+    sizes = [(tmp_path / name / "image.onnx").stat().st_size for name in ("small", "exact")]
+    assert sizes[0] < sizes[1]
     assert small.fingerprint != exact.fingerprint
 
 

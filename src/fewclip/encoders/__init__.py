@@ -45,9 +45,9 @@ def load_encoder(name: str | Path | Encoder) -> Encoder:
         module, _, class_name = ENCODERS[name].partition(":")
         return getattr(importlib.import_module(module), class_name)()
     if name.startswith("hf:") or (Path(name).expanduser() / "config.json").is_file():
-        from fewclip.encoders.hf import HFEncoder
+        from fewclip.encoders.hf_tokens import open_hf
 
-        return HFEncoder(name.removeprefix("hf:"))
+        return open_hf(name.removeprefix("hf:"))
     if name.startswith("onnx:"):
         from fewclip.encoders.onnx import OnnxEncoder
 

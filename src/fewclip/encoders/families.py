@@ -17,6 +17,8 @@ class Family:
         canonical: What happens to a sentence before the tokenizer.
         own_processor: Whether images need transformers' own Pillow processor.
         square: Whether a bare number as size means both sides.
+        max_tokens: What the text tower sees at most.
+        multilingual: Whether it was trained on text in many languages, or in Chinese.
     """
 
     pad_to: int | None = None
@@ -25,6 +27,7 @@ class Family:
     own_processor: bool = False
     square: bool = False
     max_tokens: int = 77
+    multilingual: bool = False
 
 
 def _no_punctuation(text: str) -> str:
@@ -34,10 +37,12 @@ def _no_punctuation(text: str) -> str:
 
 FAMILIES: dict[str, Family] = {
     "clip": Family(),
-    "metaclip_2": Family(),
-    "chinese_clip": Family(max_tokens=52),
-    "altclip": Family(),
+    "metaclip_2": Family(multilingual=True),
+    "chinese_clip": Family(max_tokens=52, multilingual=True),
+    "altclip": Family(multilingual=True),
     "align": Family(pad_to=64, max_tokens=64, own_processor=True),
     "siglip": Family(pad_to=64, max_tokens=64, mask=False, canonical=_no_punctuation, square=True),
-    "siglip2": Family(pad_to=64, max_tokens=64, mask=False, canonical=str.lower, own_processor=True),
+    "siglip2": Family(
+        pad_to=64, max_tokens=64, mask=False, canonical=str.lower, own_processor=True, multilingual=True
+    ),
 }

@@ -45,6 +45,7 @@ class OnnxEncoder:
         dim: Channels d.
         logit_scale: The model's own factor on cosines.
         fingerprint: Over weights, preprocessing and text handling.
+        multilingual: Whether the text tower knows other languages than English.
 
     Raises:
         EncoderError: Not such a folder, or a file that has changed since.
@@ -60,6 +61,7 @@ class OnnxEncoder:
             self.logit_scale = float(self._manifest["logit_scale"])
             self.preprocessing = Preprocessing.from_dict(self._manifest["preprocessing"])
             self._family = FAMILIES[self._manifest["model_type"]]
+            self.multilingual = bool(self._manifest.get("multilingual", self._family.multilingual))
             self._max_tokens, self._pad = int(self._manifest["max_tokens"]), int(self._manifest["pad_token"])
         except (KeyError, TypeError, ValueError) as error:
             raise _bad(self.folder / MANIFEST, f"{type(error).__name__}: {error}") from error
@@ -165,14 +167,16 @@ def export_encoder(encoder: Any, folder: str | Path, *, int8: bool = False) -> P
             display_path(target), expected="a new path", got="one that exists", fix="Choose another."
         )
     import_extra("onnx", **_NEED)
+    from fewclip.encoders.hf_export import export_towers  # torch and transformers: not to run the towers
+
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        towers = encoder.export_towers(aside / IMAGE, aside / TEXT)
+        towers = export_towers(encoder, aside / IMAGE, aside / TEXT)
         if int8:
             for name in (IMAGE, TEXT):
                 _quantize(aside / name)
-        encoder.save_tokenizer(aside / TOKENIZER)
+        encoder.text.save_tokenizer(aside / TOKENIZER)
         manifest = {
             "kind": _KIND, "format_version": _VERSION, "model_type": kind, "source": encoder.fingerprint,
             "dim": encoder.dim, "logit_scale": encoder.logit_scale, "int8": int8,
@@ -211,7 +215,11 @@ def _compare(torch_side: Any, onnx_side: OnnxEncoder, int8: bool) -> None:
 def _quantize(path: Path) -> None:
     quantization = import_extra("onnxruntime.quantization", **_NEED)
     small = path.with_suffix(".int8.onnx")
-    quantization.quantize_dynamic(path, small, weight_type=quantization.QuantType.QInt8, per_channel=True)
+    # Seven of the eight bits: with all of them, processors without VNNI add pairs of products in 16 bits that
+    # overflow, silently. Cosines of a small random tower to torch: 0.95 with eight bits, 0.9994 with seven.
+    quantization.quantize_dynamic(
+        path, small, weight_type=quantization.QuantType.QInt8, per_channel=True, reduce_range=True
+    )
     os.replace(small, path)
 
 
