@@ -25,7 +25,10 @@ from fewclip.methods import METHODS
 pytestmark = pytest.mark.usefixtures("one_thread")
 methods = pytest.mark.parametrize("Method", METHODS.values(), ids=METHODS.keys())
 CACHE = {name: cls for name, cls in METHODS.items() if name in ("tip-adapter", "tip-x", "ape")}
-TRAINED = {name: cls for name, cls in METHODS.items() if name in ("clip-adapter", "tip-adapter-f", "ape-t")}
+LINEAR = {name: cls for name, cls in METHODS.items() if name in ("linear-probe", "clap")}
+TRAINED = LINEAR | {
+    name: cls for name, cls in METHODS.items() if name in ("clip-adapter", "tip-adapter-f", "ape-t")
+}
 cache_methods = pytest.mark.parametrize("Method", CACHE.values(), ids=CACHE.keys())
 NAMES = np.array(["zebra", "ant", "Mole rat", "yak", "bee"])  # deliberately unsorted
 
@@ -41,10 +44,19 @@ PUBLISHED = {
     "APE": {"alpha": 0.5, "beta": 4.0, "gamma": 0.3, "n_channels": 12},
     "GDA": {"alpha": 0.5},
     "SSText": {"safe": False},
+    "LinearProbe": {"penalty": 0.1, "safe": False},
+    "CLAP": {"penalty": 1.0, "safe": False},
 }
 OF_VIEWS = {"GDA"}  # look at every view, not at the mean of an image's views
 SCALED = {"SSText"}  # the logit scale belongs to more than the text term
-NO_CACHE = {"CLIPAdapter", "APET", "GDA", "SSText"}  # what the images taught is not only in keys
+NO_CACHE = {
+    "CLIPAdapter",
+    "APET",
+    "GDA",
+    "SSText",
+    "LinearProbe",
+    "CLAP",
+}  # what the images taught is not only in keys
 
 
 def published(Method, T=None, **parameters):

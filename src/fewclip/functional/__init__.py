@@ -23,6 +23,7 @@ from fewclip.functional.leave_one_out import (
     shots_per_class,
 )
 from fewclip.functional.likelihood import best_scale, evened_rows, log_likelihood
+from fewclip.functional.linear_heads import clap_penalties, cosine_head_logits, text_pull
 from fewclip.functional.refinement import (
     ape_logits,
     inter_class_similarity,
@@ -51,9 +52,11 @@ __all__ = [
     "best_temperature",
     "cache_logits",
     "calip_logits",
+    "clap_penalties",
     "class_sums",
     "clip_adapter_features",
     "clip_adapter_logits",
+    "cosine_head_logits",
     "evened_rows",
     "fill_absent",
     "gda_head",
@@ -71,6 +74,7 @@ __all__ = [
     "spread",
     "ss_text_logits",
     "ss_text_weights",
+    "text_pull",
     "tip_adapter_logits",
     "tip_x_affinity",
     "tip_x_divergence",

@@ -4,8 +4,10 @@ from fewclip.methods.ape import APE
 from fewclip.methods.ape_t import APET
 from fewclip.methods.base import FewShotMethod
 from fewclip.methods.calip import CALIP
+from fewclip.methods.clap import CLAP
 from fewclip.methods.clip_adapter import CLIPAdapter
 from fewclip.methods.gda import GDA
+from fewclip.methods.linear_probe import LinearProbe
 from fewclip.methods.prior_refinement import PriorRefinement
 from fewclip.methods.ss_text import SSText
 from fewclip.methods.tip_adapter import TipAdapter
@@ -24,16 +26,20 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "ape-t": APET,
     "gda": GDA,
     "ss-text": SSText,
+    "linear-probe": LinearProbe,
+    "clap": CLAP,
 }
 
 __all__ = [
     "APE",
     "APET",
     "CALIP",
+    "CLAP",
     "GDA",
     "METHODS",
     "CLIPAdapter",
     "FewShotMethod",
+    "LinearProbe",
     "PriorRefinement",
     "SSText",
     "TipAdapter",

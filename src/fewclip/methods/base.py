@@ -308,7 +308,10 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
 
         Class means that stand in for text leave the row's own image out: with it, they recognise it.
         """
-        logits = self._text_logits(support.features)
+        return self._text_logits_in(support, self.text_features_)
+
+    def _text_logits_in(self, support: Support, text: Tensor) -> Tensor:
+        logits = zero_shot_logits(support.features, text, logit_scale=self.logit_scale)
         if self.text_features is not None:
             return logits
         sums = class_sums(support.keys.T, support.key_labels, support.n_classes).T

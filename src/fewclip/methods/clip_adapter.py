@@ -109,7 +109,8 @@ class CLIPAdapter(FewShotMethod):
             result = SelectionResult("none", {}, note=note)
         else:
             with torch.no_grad():
-                result = rows.mix(rows.each(lambda head, x: head(x)), safe=self.safe)
+                logits = rows.each(lambda head, x: head(x))
+                result = rows.mix(lambda _: logits, safe=self.safe)
         self.mix_ = result.settings.get("mix", 1.0)
         used = len(validation.labels) if self.early_stopping and validation else 0
         return dataclasses.replace(result, labels_used=max(used, result.labels_used))

@@ -28,14 +28,14 @@ class Fold:
         return Rows(support.features[self.rows], support.labels[self.rows])
 
 
-def shot_folds(support: Support) -> list[Fold]:
+def shot_folds(support: Support, *, at_most: int = MAX_FOLDS) -> list[Fold]:
     """One shot of every class with at least two images, up to four times; empty if there is no such class.
 
     Leaving out one image alone would starve its own class and no other, and tell the answer by that.
     """
     shots, places = support.shots, support.places()
     several = shots[support.key_labels] > 1
-    n_folds = min(MAX_FOLDS, int(shots.max())) if bool(several.any()) else 0
+    n_folds = min(MAX_FOLDS, at_most, int(shots.max())) if bool(several.any()) else 0
     return [_without(support, several & (places == fold)) for fold in range(n_folds)]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewclip.functional import zero_shot_logits
 from fewclip.methods.folds import fold_weights, shot_folds
+from fewclip.methods.leave_one_out import MAX_FOLDS
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import HeldOut, Judge, Protocol, SelectionResult, Setting, search, search_mix
 
@@ -85,18 +86,30 @@ class JudgedHeads:
         zero_shot = float(self.weights[right].sum() / self.weights.sum())
         return dataclasses.replace(result, estimate=dataclasses.replace(result.estimate, zero_shot=zero_shot))
 
-    def mix(self, logits: Tensor, *, safe: bool) -> SelectionResult:
-        """``selection.search_mix`` of heads that give the logits z, (n, c).
+    def mix(
+        self,
+        logits: Callable[[Setting], Tensor],
+        *,
+        safe: bool,
+        space: Mapping[str, Sequence[float]] | None = None,
+        start: Setting | None = None,
+    ) -> SelectionResult:
+        """``selection.search_mix`` of heads that give the logits z(setting), (n, c).
 
         Classes that no left-out image speaks for count for zero-shot: λ is scaled by the share of the others.
         """
         text = self.zero_shot()
-        result = search_mix(self._judge(text, lambda _: logits - text), safe=safe, **self._passed_on())
+        judge = self._judge(text, lambda setting: logits(setting) - text)
+        result = search_mix(judge, safe=safe, space=space, start=start, **self._passed_on())
         mix = result.settings["mix"] * (self.judged_share if safe else 1.0)
         mixed = HeldOut(
-            torch.lerp(text, logits, mix), self.labels, self.images, self.weights, self.shots is None
+            torch.lerp(text, logits(result.settings), mix),
+            self.labels,
+            self.images,
+            self.weights,
+            self.shots is None,
         )
-        return dataclasses.replace(result, settings={"mix": mix}, held_out=mixed)
+        return dataclasses.replace(result, settings=result.settings | {"mix": mix}, held_out=mixed)
 
     def _judge(self, base_logits: Tensor, cache_logits: Callable[[Setting], Tensor]) -> Judge:
         return Judge(base_logits, cache_logits, self.labels, self.images, self.weights, self.shots)
@@ -111,6 +124,8 @@ def judged_heads(
     validation: Rows | None,
     head: Any,
     train: Callable[[Support, str], Any],
+    *,
+    max_folds: int = MAX_FOLDS,
 ) -> JudgedHeads | None:
     """The rows that the method's protocol judges; None for ``none``.
 
@@ -120,12 +135,13 @@ def judged_heads(
         validation: Validation rows, for ``full`` and ``fewshot``.
         head: The fitted head.
         train: Trains another one on a part of the images; is told what to call that.
+        max_folds: Folds at most.
     """
     protocol, note = method._protocol(support, validation)
     if protocol == "none":
         return None
     if protocol == "loo" or validation is None:
-        folds = shot_folds(support)
+        folds = shot_folds(support, at_most=max_folds)
         names = [f"training, fold {i} of {len(folds)}" for i in range(1, len(folds) + 1)]
         parts = [
             (train(fold.rest, name), support.features[fold.rows])

@@ -69,7 +69,8 @@ class SSText(FewShotMethod):
         rows = judged_heads(self, support, validation, head, lambda rest, _: self._head(rest))
         if rows is None:
             return SelectionResult("none", {}, note="Nothing to choose, and nothing that keeps it safe.")
-        result = rows.mix(rows.each(lambda head, x: head(x)), safe=self.safe)
+        logits = rows.each(lambda head, x: head(x))
+        result = rows.mix(lambda _: logits, safe=self.safe)
         self.mix_ = result.settings["mix"]
         return result
 

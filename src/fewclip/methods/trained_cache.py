@@ -108,7 +108,8 @@ class TrainedCacheMethod(CacheMethod):
         )
         if not (self._adapts_text and self.safe and is_auto(self.alpha)):
             return result
-        mixed = rows.mix(base_logits + result.settings["alpha"] * sums(result.settings), safe=True)
+        logits = base_logits + result.settings["alpha"] * sums(result.settings)
+        mixed = rows.mix(lambda _: logits, safe=True)
         settings = result.settings | mixed.settings
         return dataclasses.replace(
             result, settings=settings, estimate=mixed.estimate, held_out=mixed.held_out

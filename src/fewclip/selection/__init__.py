@@ -68,34 +68,45 @@ def search(
 
 
 def search_mix(
-    judge: Judge, *, protocol: Protocol, safe: bool, labels_used: int = 0, note: str = ""
+    judge: Judge,
+    *,
+    protocol: Protocol,
+    safe: bool,
+    space: Mapping[str, Sequence[float]] | None = None,
+    start: Setting | None = None,
+    labels_used: int = 0,
+    note: str = "",
 ) -> SelectionResult:
-    """Chooses λ of the safe mix z₀ + λ(z − z₀), within 0–1, as the setting ``mix``.
+    """Chooses λ of the safe mix z₀ + λ(z − z₀), within 0–1, as the setting ``mix``, and a setting of z.
 
     ``full`` leaves λ at 1 unless another is right on more rows.
 
     Args:
-        judge: The rows; z₀ and, as cache logits, z − z₀.
+        judge: The rows; z₀ and, as cache logits, z(setting) − z₀.
         protocol: As in ``search``.
         safe: False: λ is 1, and only judged.
+        space: Values to try of each setting of the head; None: it has none.
+        start: A setting within the space; of settings that are hardly worse than the best, the nearest wins.
         labels_used: Passed through to the result.
         note: Passed through to the result.
     """
     begun = time.perf_counter()
+    space, start = space or {}, start or {}
 
     def picked(rule: AccuracyRule | LikelihoodRule) -> SelectionResult:
         return _picked(judge, rule, protocol, labels_used, note)
 
     if protocol == "full":
-        result = bare = picked(AccuracyRule(judge, {}, alpha=1.0))
+        result = bare = picked(AccuracyRule(judge, space, alpha=1.0))
         if safe:
-            best = picked(AccuracyRule(judge, {}))
+            best = picked(AccuracyRule(judge, space))
             better = best.table[0]["accuracy"] > bare.table[0]["accuracy"]
             result = best if better and best.settings["alpha"] <= 1 else bare
     else:
-        result = picked(MixRule(judge, alpha=None if safe else 1.0))
-    seconds = time.perf_counter() - begun
-    return dataclasses.replace(result, settings={"mix": result.settings["alpha"]}, seconds=seconds)
+        result = picked(MixRule(judge, space, start=start, alpha=None if safe else 1.0))
+    settings = {name: value for name, value in result.settings.items() if name != "alpha"}
+    settings["mix"] = result.settings["alpha"]
+    return dataclasses.replace(result, settings=settings, seconds=time.perf_counter() - begun)
 
 
 def _picked(

@@ -96,11 +96,11 @@ class AccuracyRule:
 def _around(best: Setting, space: Mapping[str, Sequence[float]], level: int) -> list[dict[str, float]]:
     """Neighbours within the space, 1/2ᵏ of a grid step away: β by its logarithm, others as they are.
 
-    Channels are not refined: each number of them is another cache.
+    Channels and penalties are not refined: each of them is another cache, or another training.
     """
     finer = []
     for name, values in space.items():
-        if name == "n_channels" or len(values) < 2:
+        if name in ("n_channels", "penalty") or len(values) < 2:
             continue
         for step in (-1, 1):
             share = step * 0.5**level

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fewclip.selection.judge import Judge
 from fewclip.selection.likelihood import ALONE, WITH_TEXT, LikelihoodRule, Proof
 
 MIXES = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)  # λ
@@ -23,11 +22,10 @@ class MixRule(LikelihoodRule):
 
     Args:
         judge: The rows, which the head has not learnt.
+        space: Values of each setting of the head.
+        start: Where to begin among them.
         alpha: A fixed λ; None: chosen.
     """
-
-    def __init__(self, judge: Judge, *, alpha: float | None = None) -> None:
-        super().__init__(judge, {}, start={}, alpha=alpha)
 
     def _trusted(self, knows: Tensor, gains: Tensor, weights: Tensor) -> bool:
         better = self._proven(knows, weights, ALONE) and self._proven(gains, weights, BETTER)
