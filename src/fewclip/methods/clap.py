@@ -22,8 +22,8 @@ class CLAP(LinearProbe):
         penalty: p ≥ 0, or ``"auto"``: chosen from a path from 1 to 0.003; 1 where nothing can be judged.
         text_norm: R, the norm of text features as the encoder gives them.
         max_steps: Steps of L-BFGS at most.
-        text_features, classes, logit_scale, selection, class_balance, safe, calibration, device, random_state:
-            See ``FewShotMethod``. Nothing is drawn, so ``random_state`` changes nothing.
+        text_features, classes, logit_scale, selection, class_balance, safe, calibration, device,
+            random_state: See ``FewShotMethod``. Nothing is drawn, so ``random_state`` changes nothing.
 
     Attributes:
         weights_: u, (c, d).
