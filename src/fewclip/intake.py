@@ -100,7 +100,7 @@ def encoder_of_adapter(adapter: Adapter, encoder: str | Encoder | None, folder: 
             display_path(folder),
             expected="an encoder that opens by name",
             got=f"an adapter of the encoder object {adapter.encoder_name!r}",
-            fix="Pass encoder=, the object that it was fitted with.",
+            fix="Pass encoder=, the object that it was fitted with, or its --encoder module:callable.",
         )
     opened = load_encoder(adapter.encoder_name if encoder is None else encoder)
     if opened.fingerprint != adapter.fingerprint:

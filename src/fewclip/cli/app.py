@@ -19,6 +19,7 @@ from fewclip.cli.cache import cache
 from fewclip.cli.lists import names, numbers
 from fewclip.cli.options import (
     AdapterArgument,
+    AdapterEncoder,
     BatchSize,
     Device,
     Encoder,
@@ -143,6 +144,7 @@ def predict(
         typer.Option("--output", "-o", help=".csv, .jsonl or .parquet; default: CSV on stdout."),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes a row.")] = 3,
+    encoder: AdapterEncoder = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     as_json: Json = False,
@@ -159,7 +161,7 @@ def predict(
         found = named_sources(images[0])
     else:
         found = [NamedSource(image.path, image.name) for image in find_images(images, ignored=ignored)]
-    classifier = _open(adapter, device, batch_size, quiet)
+    classifier = _open(adapter, encoder, device, batch_size, quiet)
     top = min(top, len(classifier.classes_))
     names = iter(found)
     rows = (
@@ -186,6 +188,7 @@ def evaluate(
     report: Annotated[
         Optional[Path], typer.Option("--report", help="Folder for an HTML report with pictures.")  # noqa: UP045
     ] = None,
+    encoder: AdapterEncoder = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     skip_unreadable: SkipUnreadable = False,
@@ -204,7 +207,7 @@ def evaluate(
             got="ready features",
             fix="Leave it out.",
         )
-    classifier = _open(adapter, device, batch_size, quiet)
+    classifier = _open(adapter, encoder, device, batch_size, quiet)
     evaluation = classifier.evaluate(images, skip_unreadable=skip_unreadable)
     if as_json:
         _print_json(evaluation.to_json())
@@ -221,14 +224,21 @@ def evaluate(
 @app.command()
 def explain(
     adapter: AdapterArgument,
-    image: Annotated[Path, typer.Argument(help="The image.")],
+    image: Annotated[Path, typer.Argument(help="The image, or a file of features.")],
+    row: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--row", min=0, help="Which row of a file of features; the first is 0."),
+    ] = None,
     neighbours: Annotated[int, typer.Option("--neighbours", min=0, help="Labelled images to name.")] = 5,
+    encoder: AdapterEncoder = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Say why an image gets its class: text against image evidence, and the images that counted most."""
-    classifier = _open(adapter, device, 1, quiet=True)
-    explanation = classifier.explain(image, neighbours=neighbours)
+    from fewclip.cli.rows import one_source
+
+    classifier = _open(adapter, encoder, device, 1, quiet=True)
+    explanation = classifier.explain(one_source(image, row), neighbours=neighbours)
     if as_json:
         _print_json(explanation.to_json())
     else:
@@ -354,17 +364,19 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _open(adapter: Path, device: str, batch_size: int, quiet: bool) -> FewShotClassifier:
+def _open(adapter: Path, encoder: str | None, device: str, batch_size: int, quiet: bool) -> FewShotClassifier:
     from fewclip.classifier import FewShotClassifier
 
     return FewShotClassifier.from_pretrained(
-        adapter, device=device, batch_size=batch_size, progress=not quiet
+        adapter, encoder=encoder, device=device, batch_size=batch_size, progress=not quiet
     )
 
 
 def _program() -> str:
     """How the user can call this program again: by name where the shell finds it, else as just now."""
-    return "fewclip" if shutil.which("fewclip") else shlex.quote(sys.argv[0])
+    if shutil.which("fewclip"):
+        return "fewclip"
+    return "python -m fewclip" if Path(sys.argv[0]).name == "__main__.py" else shlex.quote(sys.argv[0])
 
 
 def _print_json(value: Any) -> None:

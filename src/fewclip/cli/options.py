@@ -8,6 +8,10 @@ from typing import Annotated, Optional
 import typer
 
 Encoder = Annotated[str, typer.Option("--encoder", help="Encoder of images and texts; see `fewclip list`.")]
+AdapterEncoder = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--encoder", help="module:callable of your own encoder; default: what the adapter names."),
+]
 Method = Annotated[str, typer.Option("--method", help="Few-shot method; see `fewclip list`.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")]

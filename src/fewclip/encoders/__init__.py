@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import runpy
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Final, cast
 
 from fewclip.encoders.base import Encoder, TokenEncoder
@@ -67,7 +70,7 @@ def _own(name: str, module: str, attribute: str) -> Encoder:
         if module.endswith(".py"):
             found = runpy.run_path(module)[attribute]
         else:
-            found = getattr(importlib.import_module(module), attribute)
+            found = getattr(_module(module), attribute)
         made = found()
     except Exception as error:
         raise EncoderError(
@@ -77,6 +80,16 @@ def _own(name: str, module: str, attribute: str) -> Encoder:
             fix="Check the name, and that the module lies in the working folder or is installed.",
         ) from error
     return _checked(made, f"what {name} returns")
+
+
+def _module(name: str) -> ModuleType:
+    """A module that is installed, or lies in the working folder: an installed program does not look there."""
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)
 
 
 def _checked(encoder: object, what: str) -> Encoder:

@@ -19,6 +19,7 @@ from fewclip.data.ready_features import FeatureRow
 from fewclip.data.stored import StoredImage
 from fewclip.encoders._runtime import unit_rows, wrong_shape
 from fewclip.encoders.base import Encoder, TokenEncoder
+from fewclip.encoders.ready import NAME as READY
 from fewclip.errors import DataError, EncoderError, FeatureError, ImageError, ParameterError
 
 Picture = Image.Image | str | Path | StoredImage
@@ -158,7 +159,8 @@ def _bar(progress: bool | tqdm, total: int) -> Iterator[tqdm]:
 def _ready(source: Source, encoder: Encoder) -> np.ndarray:
     """Features (v, d) that need no encoder, if they are of its kind."""
     assert isinstance(source, FeatureRow)
-    if source.fingerprint and source.fingerprint != encoder.fingerprint:
+    unknown = f"{READY}:{encoder.dim}"  # features of which nobody knows the encoder: only d is compared
+    if source.fingerprint and encoder.fingerprint not in (source.fingerprint, unknown):
         raise EncoderError(
             source.name,
             expected=f"features of {encoder.name} ({encoder.fingerprint})",
