@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from helpers import FakeEncoder, draw_folder, draw_list, drawing
+from helpers import FakeEncoder, FakeTokenEncoder, draw_folder, draw_list, drawing, fetches
+from PIL import Image
 
 from fewclip import FewShotClassifier
 from fewclip.data import FeatureStore
@@ -41,11 +42,12 @@ def test_text_and_image_add_up_to_the_logit(photos, image, method, views):
     fitted = fit(photos, method=method, views=views)
     explanation = fitted.explain(image)
     logits = fitted.method_.predict_logits(FakeEncoder().encode_images([image]))[0]
+    logits = logits.astype(np.float64)
     probabilities = fitted.predict_proba([image])[0]
     for evidence in explanation.classes:
         column = fitted.classes_.tolist().index(evidence.label)
-        assert evidence.text + evidence.image == pytest.approx(evidence.logit, abs=1e-4)
-        assert evidence.logit == pytest.approx(logits[column], abs=1e-4)
+        assert evidence.text + evidence.image == pytest.approx(evidence.logit, abs=1e-9)
+        assert evidence.logit == pytest.approx(logits[column], abs=1e-5)
         assert evidence.probability == pytest.approx(probabilities[column], abs=1e-6)
     assert explanation.label == explanation.classes[0].label == fitted.predict([image])[0]
     falling = [evidence.logit for evidence in explanation.classes]
@@ -165,3 +167,134 @@ def test_more_evidence_for_a_class_from_more_images_of_it(photos, image):
         assert evidence.image == 0
         assert by_label[evidence.label].text == pytest.approx(evidence.text, abs=1e-4)
         assert by_label[evidence.label].image > 0
+
+
+def test_the_margin_is_what_lies_between_the_first_two(photos, image):
+    explanation = fit(photos, method=CACHED[0]).explain(image)
+    first, second = explanation.classes[:2]
+    assert sum(explanation.margin) == pytest.approx(first.logit - second.logit)
+    text, images = explanation.margin
+    assert f"{abs(text):.2f}" in str(explanation)
+    assert f"{abs(images):.2f}" in str(explanation)
+
+
+# ---- channels ----
+
+
+@pytest.mark.parametrize("method", ["ape", "ape-t", CACHED[0]])
+def test_channels_add_up_to_what_lies_between_the_first_two(photos, image, method):
+    explanation = fit(photos, method=method).explain(image)
+    channels = explanation.channels
+    first, second = explanation.classes[:2]
+    assert (channels.winner, channels.runner_up) == (first.label, second.label)
+    total = channels.kept + channels.others + channels.base
+    assert total == pytest.approx(first.logit - second.logit, abs=1e-5)
+    assert channels.n_channels == 52
+    sizes = [abs(entry.total) for entry in channels.strongest]
+    assert sizes == sorted(sizes, reverse=True)
+    for entry in channels.strongest:
+        ahead = channels.winner if entry.total > 0 else channels.runner_up
+        assert ahead in entry.speaks_for  # of three classes, three are named
+        assert len(entry.examples) == 4
+
+
+def test_only_refinement_has_channels(photos, image):
+    assert fit(photos, method=CACHED[1]).explain(image).channels is None
+    assert fit(photos, method="zero-shot").explain(image).channels is None
+    assert "channels" not in str(fit(photos, method="zero-shot").explain(image))
+
+
+def test_a_kept_channel_is_one_that_was_kept(photos, image):
+    fitted = fit(photos, method=CACHED[0])
+    channels = fitted.explain(image).channels
+    kept = set(fitted.method_.channels_.tolist())
+    assert {entry.channel for entry in channels.strongest} <= kept
+    assert channels.n_kept == len(kept) == 30
+
+
+# ---- heat map ----
+
+
+def token_fit(photos, method="ape"):
+    store = FeatureStore.in_memory()
+    return FewShotClassifier(FakeTokenEncoder(), method, store=store, progress=False).fit(photos)
+
+
+def halves() -> Image.Image:
+    """Red on the left, blue on the right."""
+    whole = Image.new("RGB", (64, 48))
+    whole.paste(drawing("red", 80, (32, 48)), (0, 0))
+    whole.paste(drawing("blue", 80, (32, 48)), (32, 0))
+    return whole
+
+
+@pytest.mark.parametrize("method", ["ape", "calip", "tip-adapter"])
+def test_the_heat_map_shows_each_class_where_it_is(tmp_path, method):
+    heat = token_fit(draw_folder(tmp_path, ["red", "blue"]), method).explain(halves(), heat_map=True).heat_map
+    sign = {"red": 1, "blue": -1}
+    assert {heat.winner, heat.runner_up} == set(sign)
+    left, right = np.array(heat.values).T
+    assert (np.sign(left) == sign[heat.winner]).all()
+    assert (np.sign(right) == -sign[heat.winner]).all()
+    picture = np.asarray(heat.image(), dtype=float)
+    green = picture[..., 1] - picture[..., 0]  # the winner's side is green, the other orange
+    ahead, behind = (
+        (green[:, :20], green[:, -20:]) if heat.winner == "red" else (green[:, -20:], green[:, :20])
+    )
+    assert ahead.mean() > 30
+    assert behind.mean() < -30
+
+
+def test_there_is_no_heat_map_unasked_or_without_tokens(photos, image):
+    assert token_fit(photos).explain(image).heat_map is None
+    assert fit(photos).explain(image, heat_map=True).heat_map is None
+
+
+def test_the_heat_map_covers_what_the_encoder_sees(photos, image, monkeypatch):
+    fitted = token_fit(photos)
+    monkeypatch.setattr(FakeTokenEncoder, "crop", lambda self, im: im.crop((0, 0, 10, 20)), raising=False)
+    assert fitted.explain(image, heat_map=True).heat_map.image().size == (10, 20)
+
+
+# ---- page and JSON ----
+
+
+def test_the_page_stands_alone(photos, image, tmp_path):
+    explanation = token_fit(photos).explain(image, heat_map=True)
+    path = explanation.to_html(tmp_path / "deep" / "why.html")
+    page = path.read_text(encoding="utf-8")
+    assert fetches(page) == []
+    assert page.count("data:image/jpeg;base64,") >= 2 + 5 + 4
+    for piece in (
+        "Why red?",
+        "Text and images",
+        "Labelled images that counted most",
+        "Channels that decided",
+    ):
+        assert piece in page
+    assert all(near.support.name in page for near in explanation.neighbours)
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["why.html"]
+
+
+def test_a_page_of_little(tmp_path):
+    images, labels = draw_list(["red", "blue"], n=1)
+    path = fit(images, labels, "zero-shot").explain(images[0], neighbours=0).to_html(tmp_path / "a.html")
+    page = path.read_text(encoding="utf-8")
+    assert "Channels" not in page
+    assert "Heat map" not in page
+
+
+def test_names_on_the_page_are_escaped(tmp_path):
+    images, _ = draw_list(["red", "blue"], n=2)
+    fitted = fit(images, ["<i>red", "<i>red", "b & c", "b & c"])
+    page = fitted.explain(images[0]).to_html(tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<i>red" not in page
+    assert "&lt;i&gt;red" in page
+
+
+def test_json_has_everything(photos, image):
+    data = json.loads(json.dumps(token_fit(photos).explain(image, heat_map=True).to_json(), allow_nan=False))
+    assert len(data["heat_map"]["values"]) == len(data["heat_map"]["values"][0]) == 2
+    assert data["channels"]["winner"] == data["label"]
+    assert set(data["channels"]["strongest"][0]) >= {"channel", "text", "images", "speaks_for", "examples"}
+    assert set(data["margin"]) == {"text", "image"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Browser, chromium
-from helpers import COLOURS, FakeEncoder, draw_folder, drawing
+from helpers import COLOURS, FakeEncoder, FakeTokenEncoder, draw_folder, drawing
 
 from fewclip import FewShotClassifier
 from fewclip.data import FeatureStore
@@ -72,11 +72,18 @@ def pages(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             photos, root / "demo", encoder="fake", methods=("zero-shot", "ape"), shots=(1, 2),
             progress=False,
         )  # fmt: skip
-    return {"report": report, "demo": root / "demo" / "report" / "index.html"}
+        seer = FewShotClassifier(FakeTokenEncoder(), "ape", store=FeatureStore.in_memory(), progress=False)
+        seen = seer.fit(photos).explain(new / "red" / "50.png", heat_map=True)
+        explanation = seen.to_html(root / "why.html")
+    return {
+        "report": report,
+        "demo": root / "demo" / "report" / "index.html",
+        "explanation": explanation,
+    }
 
 
 @pytest.mark.parametrize(("width", "dark"), WINDOWS)
-@pytest.mark.parametrize("page", ["report", "demo"])
+@pytest.mark.parametrize("page", ["report", "demo", "explanation"])
 def test_it_can_be_read(browser: Browser, pages: dict[str, Path], page: str, width: int, dark: bool) -> None:
     visit = browser.open(pages[page], width=width, dark=dark)
     assert visit.complaints == []

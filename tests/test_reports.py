@@ -105,7 +105,7 @@ def test_the_report_of_an_evaluation_stands_alone(photos, new, tmp_path, method)
     text = html.unescape(re.sub(r"<[^>]+>", "", page))
     assert "my best.adapter" in text
     assert "10 images" in text
-    assert f"{result.accuracy:.1%}" in text
+    assert f"{100 * result.accuracy:.1f} %" in text
     assert "red/wrong.png, predicted blue, truth red" in page
     assert page.count("data:image/jpeg;base64,") >= 12
     assert f"explain '{tmp_path}/my best.adapter' IMAGE" in text

@@ -306,12 +306,13 @@ class FewShotClassifier:
         chunks = self._classified(data.sources, "evaluate")
         return measure(chunks, data, self.classes_, seen=seen, skip_unreadable=skip_unreadable)
 
-    def explain(self, image: Source, *, neighbours: int = 5) -> Explanation:
-        """Why this class: text against image evidence, and the labelled images that spoke for it.
+    def explain(self, image: Source, *, neighbours: int = 5, heat_map: bool = False) -> Explanation:
+        """Why this class: text against image evidence, labelled images and channels that spoke for it.
 
         Args:
             image: A path or a PIL image.
             neighbours: How many labelled images to show.
+            heat_map: Also show where in the image, if the encoder has spatial tokens; encodes it again.
         """
         adapter = self._fitted()
         found = named_sources([image])[0]
@@ -323,7 +324,9 @@ class FewShotClassifier:
             encoded.features,
             support=adapter.support,
             name=found.name,
+            source=found.source,
             neighbours=neighbours,
+            encoder=self.encoder_ if heat_map else None,
         )
 
     # ---- disk ----

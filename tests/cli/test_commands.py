@@ -378,7 +378,18 @@ def test_explain(adapter, new):
     assert ran.out.count("cosine") == 2
     data = json.loads(fewclip("explain", adapter, new / "red" / "50.png", "--json").out)
     assert data["label"] == "red"
+    assert data["channels"]["winner"] == "red"
+    assert data["heat_map"] is None  # an encoder without spatial tokens
     assert_is_one_error(fewclip("explain", adapter, new / "gone.png"), "gone.png")
+
+
+def test_explain_writes_a_page(adapter, new, tmp_path):
+    page = tmp_path / "why" / "red.html"
+    ran = fewclip("explain", adapter, new / "red" / "50.png", "--html", page)
+    assert (ran.code, ran.err) == (0, f"page      {page}\n")
+    assert "Channels that decided" in page.read_text(encoding="utf-8")
+    blocked = fewclip("explain", adapter, new / "red" / "50.png", "--html", new / "red")
+    assert_is_one_error(blocked, str(new / "red"))
 
 
 # ---- list, info, doctor ----

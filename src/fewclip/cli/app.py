@@ -230,19 +230,26 @@ def explain(
         typer.Option("--row", min=0, help="Which row of a file of features; the first is 0."),
     ] = None,
     neighbours: Annotated[int, typer.Option("--neighbours", min=0, help="Labelled images to name.")] = 5,
+    html: Annotated[
+        Optional[Path], typer.Option("--html", help="Write a page with pictures and heat map to this file.")  # noqa: UP045
+    ] = None,
     encoder: AdapterEncoder = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Say why an image gets its class: text against image evidence, and the images that counted most."""
+    """Say why an image gets its class: text against image evidence, images and channels that counted most."""
     from fewclip.cli.rows import one_source
 
     classifier = _open(adapter, encoder, device, 1, quiet=True)
-    explanation = classifier.explain(one_source(image, row), neighbours=neighbours)
+    source = one_source(image, row)
+    explanation = classifier.explain(source, neighbours=neighbours, heat_map=html is not None or as_json)
+    page = None if html is None else explanation.to_html(html)
     if as_json:
         _print_json(explanation.to_json())
     else:
         typer.echo(str(explanation))
+    if page is not None:
+        _say(f"page      {page}")
 
 
 @app.command()

@@ -52,7 +52,10 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class TokenEncoder(Encoder, Protocol):
-    """An encoder that also says what it sees where; optional, used by CALIP."""
+    """An encoder that also says what it sees where; optional, used by CALIP and by heat maps.
+
+    Where its tokens cover a part of the image only, a method ``crop`` gives that part, PIL in and out.
+    """
 
     def encode_image_tokens(self, images: Sequence[Image.Image | str | Path]) -> np.ndarray:
         """Unit-norm float32 features, (n, 1 + L, d), of PIL images or paths.

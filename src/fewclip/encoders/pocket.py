@@ -73,14 +73,18 @@ class PocketEncoder:
     def preprocess(self, image: Image.Image) -> np.ndarray:
         """The tower's input, (3, 260, 260) float32, of one RGB image: resized, cropped, (x − mean) / std."""
         options = self._config["image"]
-        crop = resize_center_crop(
+        pixels = np.asarray(self.crop(image), dtype=np.float32).transpose(2, 0, 1)
+        return (pixels - np.float32(options["mean"])) / np.float32(options["std"])
+
+    def crop(self, image: Image.Image) -> Image.Image:
+        """The part of an RGB image that the tower sees, 260×260 pixels."""
+        options = self._config["image"]
+        return resize_center_crop(
             image,
             size=options["size"],
             crop_ratio=options["crop_ratio"],
             resample=Image.Resampling[options["resample"].upper()],
         )
-        pixels = np.asarray(crop, dtype=np.float32).transpose(2, 0, 1)
-        return (pixels - np.float32(options["mean"])) / np.float32(options["std"])
 
     def encode_images(self, images: Sequence[Source]) -> np.ndarray:
         """Unit-norm float32 features, (n, 1280), of PIL images or paths.

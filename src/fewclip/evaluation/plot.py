@@ -117,9 +117,9 @@ def reliability_plot(bins: Sequence[Bin], *, width: float = 6.4, height: float =
         top.plot([0, 1], [0, 100], color=_INK, linestyle=(0, (5, 4)), linewidth=1.5)
         ends = [wilson_interval(bin.accuracy, bin.n) for bin in full]
         rights, middles = [100 * bin.accuracy for bin in full], np.array(middles)
-        spread = [
-            [100 * bin.accuracy - 100 * low for bin, (low, _) in zip(full, ends, strict=True)],
-            [100 * high - 100 * bin.accuracy for bin, (_, high) in zip(full, ends, strict=True)],
+        spread = [  # never below 0, as rounding would have it where all are right
+            [max(0.0, right - 100 * low) for right, (low, _) in zip(rights, ends, strict=True)],
+            [max(0.0, 100 * high - right) for right, (_, high) in zip(rights, ends, strict=True)],
         ]
         top.errorbar(middles, rights, yerr=spread, fmt="none", ecolor=_INK, elinewidth=1.3, capsize=3)
         top.set(xlim=(0, 1), ylim=(0, 104), yticks=range(0, 101, 20))

@@ -13,6 +13,7 @@ from fewclip.functional.calibration import (
     held_to_range,
 )
 from fewclip.functional.calip import calip_logits
+from fewclip.functional.channel_evidence import affinity_by_channel
 from fewclip.functional.clip_adapter import clip_adapter_features, clip_adapter_logits
 from fewclip.functional.gda import GDAHead, gda_head, gda_logits
 from fewclip.functional.gda_left_out import gda_left_out
@@ -42,6 +43,7 @@ __all__ = [
     "GDAHead",
     "add_residual",
     "affinity",
+    "affinity_by_channel",
     "ape_logits",
     "ape_t_logits",
     "balance_factors",

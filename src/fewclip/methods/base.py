@@ -211,12 +211,7 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
                 yield self._tile_logits(self._tensor(rows[start : start + step])).cpu()
 
     def _tile_logits(self, queries: Tensor) -> Tensor:
-        # Full registers only: the rest of an odd number of rows would take another path and round
-        # differently, so that a row's result would depend on how many others come along.
-        n = len(queries)
-        missing = -n % _LANES
-        filled = torch.cat([queries, queries[:1].expand(missing, *queries.shape[1:])]) if missing else queries
-        return self._mixed_logits(filled)[:n]
+        return self._mixed_logits(_full_registers(queries))[: len(queries)]
 
     def predict(
         self,
@@ -281,13 +276,14 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
         """Splits the logits exactly into what text and what images say.
 
         Returns:
-            (text, image, contributions): two (n, c) terms whose sum is ``predict_logits``, and what each of
-            the m labelled images (in the order of ``support_labels_``) adds to the logit of its class,
-            (n, m), zeros for a method without a cache.
+            (text, image, contributions): two (n, c) terms in float64 whose sum is ``predict_logits``, and
+            what each of the m labelled images (in the order of ``support_labels_``) adds to the logit of its
+            class, (n, m), zeros for a method without a cache.
         """
         with torch.inference_mode():
             queries = self._tensor(self._checked_queries(X))
-            logits, text = self._mixed_logits(queries), self._text_logits(queries)
+            filled, n = _full_registers(queries), len(queries)
+            logits, text = (f(filled)[:n].double() for f in (self._mixed_logits, self._text_logits))
             contributions = self._key_contributions(queries)
             if contributions is None:
                 contributions = queries.new_zeros(len(queries), len(self.support_labels_))
@@ -460,3 +456,15 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
                 fix="Remove these rows, or add the class with its images or its text.",
             )
         return Rows(self._tensor(features), self._index(np.array([known[v] for v in labels.tolist()])))
+
+
+def _full_registers(queries: Tensor) -> Tensor:
+    """The rows, filled up with the first of them to a multiple of 16.
+
+    The rest of an odd number of rows would take another path and round differently, so that a row's result
+    would depend on how many others come along.
+    """
+    missing = -len(queries) % _LANES
+    if not missing:
+        return queries
+    return torch.cat([queries, queries[:1].expand(missing, *queries.shape[1:])])

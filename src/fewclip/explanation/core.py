@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from fewclip.data import FeatureStore, Source, load_image
-from fewclip.data.ready_features import FeatureRow
-from fewclip.data.thumbnails import make_thumbnails
+from fewclip.data import Source
+from fewclip.explanation._text import as_text
+from fewclip.explanation.channels import Channels, channels_of
+from fewclip.explanation.heat_map import SIDE, HeatMap, heat_map_of
+from fewclip.explanation.support import SupportImage, small_jpeg
 from fewclip.methods import FewShotMethod
-
-
-@dataclass(frozen=True)
-class SupportImage:
-    """A labelled image that a classifier was fitted on, as it travels with the adapter."""
-
-    name: str
-    label: Any
-    sha256: str
-    thumbnail: bytes  # JPEG; b"" where there were ready features instead of an image
-
-    def image(self) -> Image.Image:
-        """The thumbnail, at most 64 px."""
-        return load_image(self.thumbnail, name=self.name)
 
 
 @dataclass(frozen=True)
@@ -65,12 +53,36 @@ class Explanation:
         label: The winning class.
         classes: Evidence for every class, by falling logit.
         neighbours: The nearest labelled images, by falling contribution, then cosine.
+        channels: The refined channels that decided between the two most probable classes; None for a method
+            that refines none.
+        heat_map: Where the classifier saw them; None unless asked for, and for an encoder without spatial
+            tokens.
+        picture: JPEG of the image, at most 320 px; b"" where there is none.
     """
 
     name: str
     label: Any
     classes: tuple[ClassEvidence, ...]
     neighbours: tuple[Neighbour, ...]
+    channels: Channels | None = None
+    heat_map: HeatMap | None = None
+    picture: bytes = field(default=b"", repr=False)
+
+    @property
+    def margin(self) -> tuple[float, float]:
+        """What text and images add to the winner's logit above the runner-up's; 0 for a single class."""
+        first, second = self.classes[0], self.classes[min(1, len(self.classes) - 1)]
+        return first.text - second.text, first.image - second.image
+
+    def to_html(self, path: str | Path) -> Path:
+        """Writes a page that stands alone.
+
+        Raises:
+            DataError: It cannot be written.
+        """
+        from fewclip.explanation.page import write_explanation
+
+        return write_explanation(self, path)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, ready for JSON."""
@@ -87,46 +99,13 @@ class Explanation:
                 }
                 for near in self.neighbours
             ],
+            "margin": dict(zip(("text", "image"), self.margin, strict=True)),
+            "channels": None if self.channels is None else self.channels.to_json(),
+            "heat_map": None if self.heat_map is None else self.heat_map.to_json(),
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {self.label} ({self.classes[0].probability:.1%})", ""]
-        width = max(len(str(e.label)) for e in self.classes[:5])
-        lines += [f"  {'class':<{width}}  {'logit':>8} = {'text':>8} + {'images':>8}"]
-        lines += [
-            f"  {e.label!s:<{width}}  {e.logit:8.3f} = {e.text:8.3f} + {e.image:8.3f}"
-            for e in self.classes[:5]
-        ]
-        lines += [
-            "",
-            "  labelled images that counted most:"
-            if self.neighbours and self.neighbours[0].contribution
-            else "  nearest labelled images:",
-        ]
-        lines += [
-            f"  {near.support.name}  ({near.support.label})  cosine {near.cosine:.3f}, "
-            f"adds {near.contribution:.3f}"
-            for near in self.neighbours
-        ]
-        return "\n".join(lines)
-
-
-def make_support(
-    sources: Sequence[Source],
-    names: Sequence[str],
-    labels: Sequence[Any],
-    keys: Sequence[str],
-    *,
-    store: FeatureStore | None = None,
-) -> tuple[SupportImage, ...]:
-    """The labelled images as thumbnails with name, label and sha256; ready features have no picture."""
-    pictures = {i: source for i, source in enumerate(sources) if not isinstance(source, FeatureRow)}
-    made = make_thumbnails(list(pictures.values()), [keys[i] for i in pictures], store=store)
-    thumbnails = dict(zip(pictures, made, strict=True))
-    return tuple(
-        SupportImage(name, label, key, thumbnails.get(i, b""))
-        for i, (name, label, key) in enumerate(zip(names, labels, keys, strict=True))
-    )
+        return as_text(self)
 
 
 def explain(
@@ -135,7 +114,9 @@ def explain(
     *,
     support: Sequence[SupportImage],
     name: str,
+    source: Source,
     neighbours: int = 5,
+    encoder: Any = None,
 ) -> Explanation:
     """Explains one image.
 
@@ -144,7 +125,9 @@ def explain(
         feature: The image's feature, (1, d), or with spatial tokens, (1, 1 + L, d).
         support: The labelled images in the order of the method's keys.
         name: What to call the image.
+        source: The image.
         neighbours: How many labelled images to name.
+        encoder: Draws the heat map; None: there is none.
     """
     text, image, contributions = (rows[0] for rows in method.evidence(feature))
     logits, probabilities = text + image, method.predict_proba(feature)[0]
@@ -152,15 +135,18 @@ def explain(
     unit = torch.nn.functional.normalize(torch.as_tensor(plain), dim=0)
     cosines = (method.support_features_.cpu() @ unit).numpy()
     nearest = np.lexsort((-cosines, -contributions))[:neighbours]
-    labels = method.classes_.tolist()
+    labels, order = method.classes_.tolist(), np.argsort(-logits, kind="stable")
+    classes = tuple(
+        ClassEvidence(labels[j], float(probabilities[j]), float(logits[j]), float(text[j]), float(image[j]))
+        for j in order
+    )
+    two = (int(order[0]), int(order[1])) if len(order) > 1 else None
     return Explanation(
         name,
-        labels[int(logits.argmax())],
-        tuple(
-            ClassEvidence(
-                labels[j], float(probabilities[j]), float(logits[j]), float(text[j]), float(image[j])
-            )
-            for j in np.argsort(-logits, kind="stable")
-        ),
+        labels[order[0]],
+        classes,
         tuple(Neighbour(support[i], float(cosines[i]), float(contributions[i])) for i in nearest),
+        None if two is None else channels_of(method, plain, *two, support),
+        None if two is None or encoder is None else heat_map_of(method, encoder, source, *two),
+        small_jpeg(source, SIDE),
     )

@@ -1,0 +1,18 @@
+"""Why a classifier decided: text against image evidence, labelled images, channels, places."""
+
+from fewclip.explanation.channels import ChannelEvidence, Channels
+from fewclip.explanation.core import ClassEvidence, Explanation, Neighbour, explain
+from fewclip.explanation.heat_map import HeatMap
+from fewclip.explanation.support import SupportImage, make_support
+
+__all__ = [
+    "ChannelEvidence",
+    "Channels",
+    "ClassEvidence",
+    "Explanation",
+    "HeatMap",
+    "Neighbour",
+    "SupportImage",
+    "explain",
+    "make_support",
+]
