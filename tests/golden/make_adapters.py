@@ -27,6 +27,7 @@ SETTINGS = {
     "ape": {"alpha": 1.0, "beta": 4.0, "gamma": 0.3, "n_channels": 20},
     "ape-t": {"alpha": 1.0, "beta": 4.0, "n_channels": 20},
     "gda": {"alpha": 0.05},
+    "proker": {"alpha": 1.0, "beta": 2.0, "ridge": 0.1},
 }
 
 

@@ -9,8 +9,19 @@ from reference import closed_form as slow
 from reference.tasks import make_task
 
 from fewclip.errors import ParameterError
-from fewclip.functional import gda_head, gda_left_out, gda_logits, ss_text_logits
-from fewclip.methods import GDA, SSText
+from fewclip.functional import (
+    KernelPath,
+    gda_head,
+    gda_left_out,
+    gda_logits,
+    proker_coefficients,
+    proker_kernel,
+    proker_large,
+    proker_logits,
+    proker_residuals,
+    ss_text_logits,
+)
+from fewclip.methods import GDA, ProKeR, SSText
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -59,7 +70,7 @@ def test_gda_by_hand():
     head = gda_head(X, y, d)
     np.testing.assert_allclose(head.weights, 60 * np.eye(2), atol=1e-4)
     np.testing.assert_allclose(head.bias, [-30, -30], atol=1e-4)
-    np.testing.assert_allclose(head.scores(torch.tensor([[0.5, 0.25]])), [[0.0, -15.0]], atol=1e-4)
+    np.testing.assert_allclose(head(torch.tensor([[0.5, 0.25]])), [[0.0, -15.0]], atol=1e-4)
 
 
 def one_by_one(y):
@@ -85,7 +96,7 @@ def test_leaving_out_by_downdates_is_fitting_again(parts, d, shots, tau):
         if not rest.any():
             continue
         again = gda_head(X[rest], y[rest], len(T), text_features=T, text_scatter=tau)
-        expected = again.scores(X[part])
+        expected = again(X[part])
         np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
         np.testing.assert_array_equal(present, np.bincount(y[rest], minlength=len(T)) > 0)
 
@@ -96,24 +107,7 @@ def test_views_of_an_image_leave_together_and_without_text_too():
     left_out = [torch.tensor([0, 1]), torch.tensor([10, 11, 12])]
     for part, (scores, _) in zip(left_out, gda_left_out(X, y, 3, left_out), strict=True):
         rest = ~torch.isin(torch.arange(len(y)), part)
-        np.testing.assert_allclose(
-            scores, gda_head(X[rest], y[rest], 3).scores(X[part]), rtol=1e-4, atol=1e-3
-        )
-
-
-def test_one_row_can_speak_for_its_class():
-    task = make_task((4, 3, 5), d=12)
-    _, X, y, T = tensors(task)
-    part, alone = torch.tensor([0, 4]), torch.tensor([2, 6])
-    scores, _ = gda_left_out(X, y, 3, [part], text_features=T, alone=[alone])[0]
-    rest = ~torch.isin(torch.arange(len(y)), part)
-    expected = gda_head(X[rest], y[rest], 3).scores(X[part]).numpy()
-    left, labels = task.X[rest.numpy()], task.y[rest.numpy()]
-    W = slow.scatter(left, slow.means(left, labels, 3)[labels])
-    P = 12 * np.linalg.inv(W + np.trace(W) / (len(left) - 1) * np.eye(12))
-    for row, key in enumerate(task.X[alone.numpy()].astype(float)):
-        expected[row, row] = task.X[part.numpy()][row] @ P @ key - 0.5 * key @ P @ key
-    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(scores, gda_head(X[rest], y[rest], 3)(X[part]), rtol=1e-4, atol=1e-3)
 
 
 def test_alpha_of_a_strength_does_not_depend_on_the_size_of_scores():
@@ -143,6 +137,106 @@ def test_gda_refuses_settings_that_mean_nothing(value):
     for name in ("alpha", "text_scatter"):
         with pytest.raises(ParameterError, match=rf"{name}.*GDA"):
             GDA(task.T, **{name: value}).fit(task.X, task.y)
+
+
+# ---- ProKeR ----
+
+
+@pytest.mark.parametrize(("beta", "ridge"), [(1.5, 0.05), (4.0, 10.0)])
+def test_proker_is_its_formula(beta, ridge):
+    task = make_task((4, 4, 4))
+    expected = slow.proker(task.Xq, task.X, task.y, task.T, s=50, beta=beta, ridge=ridge)
+    logits = proker_logits(*tensors(task), beta=beta, ridge=ridge, logit_scale=50.0)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    clf = ProKeR(task.T, alpha=1.0, beta=beta, ridge=ridge, logit_scale=50.0).fit(task.X, task.y)
+    np.testing.assert_allclose(clf.predict_logits(task.Xq), expected, rtol=1e-4, atol=1e-3)
+    bare = ProKeR(task.T, safe=False, beta=beta, ridge=ridge, logit_scale=50.0).fit(task.X, task.y)
+    np.testing.assert_allclose(bare.predict_logits(task.Xq), expected, rtol=1e-4, atol=1e-3)
+    half = ProKeR(task.T, alpha=0.5, beta=beta, ridge=ridge, logit_scale=50.0).fit(task.X, task.y)
+    text = 50 * task.Xq @ task.T.T
+    np.testing.assert_allclose(half.predict_logits(task.Xq) - text, (expected - text) / 2, atol=1e-3)
+
+
+def test_unequal_shots_weigh_the_ridge():
+    task = make_task((5, 1, 3))
+    w = np.array([3 / 5, 3 / 1, 3 / 3])[task.y]
+    common = {"s": 50, "beta": 2.0, "ridge": 0.1}
+    for balanced in (True, False):
+        clf = ProKeR(task.T, alpha=1.0, beta=2.0, ridge=0.1, logit_scale=50.0, class_balance=balanced).fit(
+            task.X, task.y
+        )
+        expected = slow.proker(task.Xq, task.X, task.y, task.T, w=w if balanced else None, **common)
+        np.testing.assert_allclose(clf.predict_logits(task.Xq), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_proker_by_hand():
+    # One image of each of two classes, at right angles, exactly on its text, β = ln 2: K has ones and halves.
+    X, y = torch.eye(2), torch.arange(2)
+    # L − X Tᵀ = 0: the text explains all, and nothing is added.
+    np.testing.assert_allclose(proker_logits(X, X, y, X, beta=1.0, ridge=0.1, logit_scale=7.0), 7 * X)
+    # With the texts swapped L − X Tᵀ = (1, −1; −1, 1), an eigenvector of K of the value 1 − ½. λ = ½: a is
+    # half of it, and k(X₀, X) a = (1 − ½)·½ = ¼.
+    logits = proker_logits(X, X, y, X.flip(0), beta=float(np.log(2)), ridge=0.5, logit_scale=1.0)
+    np.testing.assert_allclose(logits[0], [0.25, 1 - 0.25], atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [one_by_one, one_of_every_class])
+@pytest.mark.parametrize("shots", [(3, 3, 3), (6, 1, 3, 0, 2)])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_leaving_out_of_a_kernel_path_is_fitting_again(parts, shots, weighted):
+    task = make_task(shots)
+    _, X, y, T = tensors(task)
+    w = torch.rand(len(y), generator=torch.Generator().manual_seed(0)) + 0.5 if weighted else None
+    path, R = KernelPath(X, beta=1.7, weights=w), proker_residuals(X, y, T)
+    for ridge in (0.003, 0.1, 20.0):
+        left_out = parts(task.y)
+        for part, scores in zip(left_out, path.left_out(R, left_out, ridge=ridge), strict=True):
+            rest = ~torch.isin(torch.arange(len(y)), part)
+            again = slow.proker_correction(
+                *(task.X[part.numpy()], task.X[rest.numpy()], task.y[rest.numpy()], task.T),
+                beta=1.7, ridge=ridge, w=None if w is None else w[rest].numpy(),
+            )  # fmt: skip
+            np.testing.assert_allclose(scores, again, atol=1e-4 * np.abs(again).max())
+        exact = proker_coefficients(X, R, beta=1.7, ridge=ridge, weights=w)
+        np.testing.assert_allclose(path.coefficients(R, ridge=ridge), exact, rtol=1e-6, atol=1e-9)
+
+
+def test_many_rows_keep_the_stated_bound():
+    task = make_task((60,) * 6, d=32, n_queries=100)
+    Xq, X, y, T = tensors(task)
+    R, w = proker_residuals(X, y, T), torch.linspace(0.5, 2, len(y))
+    for tolerance in (0.05, 1e-4):
+        for settings in ({"beta": 1.7, "ridge": 0.1}, {"beta": 6.0, "ridge": 0.01, "weights": w}):
+            a, bound = proker_large(X, R, **settings, n_landmarks=40, tolerance=tolerance)
+            error = proker_kernel(Xq, X, beta=settings["beta"]) @ (a - proker_coefficients(X, R, **settings))
+            assert error.abs().max() <= bound <= tolerance * 1.01
+
+
+def test_a_large_fit_says_how_exact_it_is(monkeypatch):
+    task = make_task((8,) * 6)
+    exact = ProKeR(task.T, alpha=1.0, beta=2.0, ridge=0.1).fit(task.X, task.y)
+    monkeypatch.setattr("fewclip.methods.proker.EXACT_ROWS", 20)
+    monkeypatch.setattr("fewclip.methods.proker.JUDGED_ROWS", 24)
+    large = ProKeR(task.T, alpha=1.0, beta=2.0, ridge=0.1).fit(task.X, task.y)
+    difference = np.abs(large.predict_logits(task.Xq) - exact.predict_logits(task.Xq)).max()
+    assert exact.error_bound_ == 0
+    assert difference <= large.error_bound_ + 1e-4 <= 0.02
+    assert ProKeR(task.T).fit(task.X, task.y).selection_.estimate.n_images == 24
+    val = make_task((5,) * 6, seed=3)
+    full = ProKeR(task.T).fit(task.X, task.y, X_val=val.X, y_val=val.y)
+    assert len(full.selection_.table) == 1
+
+
+def test_proker_on_real_features(caltech):
+    assert gain(caltech, ProKeR, 2) > 0.8
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta", "ridge"])
+def test_proker_refuses_settings_that_mean_nothing(name):
+    task = make_task()
+    for value in (-1.0, "best", np.nan, None, *([0] if name == "ridge" else [])):
+        with pytest.raises(ParameterError, match=rf"{name}.*ProKeR"):
+            ProKeR(task.T, **{name: value}).fit(task.X, task.y)
 
 
 # ---- SS-Text+ ----

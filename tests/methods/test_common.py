@@ -43,16 +43,18 @@ PUBLISHED = {
     "TipX": {"alpha": 2.0, "beta": 4.0, "gamma": 0.5},
     "APE": {"alpha": 0.5, "beta": 4.0, "gamma": 0.3, "n_channels": 12},
     "GDA": {"alpha": 0.5},
+    "ProKeR": {"alpha": 1.0, "beta": 2.0, "ridge": 0.1},
     "SSText": {"safe": False},
     "LinearProbe": {"penalty": 0.1, "safe": False},
     "CLAP": {"penalty": 1.0, "safe": False},
 }
-OF_VIEWS = {"GDA"}  # look at every view, not at the mean of an image's views
-SCALED = {"SSText"}  # the logit scale belongs to more than the text term
+OF_VIEWS = {"GDA", "ProKeR"}  # look at every view, not at the mean of an image's views
+SCALED = {"ProKeR", "SSText"}  # the logit scale belongs to more than the text term
 NO_CACHE = {
     "CLIPAdapter",
     "APET",
     "GDA",
+    "ProKeR",
     "SSText",
     "LinearProbe",
     "CLAP",

@@ -59,3 +59,25 @@ def ss_text(f, X, y, T, *, s, R, balanced=False):
     mean = sum(v) / c
     w = [vc - unit([2 * vc - mean])[0] for vc in v]
     return np.array([[s * float(np.dot(q, wc)) / math.sqrt(float(np.dot(wc, wc))) for wc in w] for q in f])
+
+
+def proker_correction(f, X, y, T, *, beta, ridge, w=None):
+    """k(f, X) (K/λ + diag(1/w))⁻¹ (L − X Tᵀ)."""
+    m, c = len(y), len(T)
+
+    def k(a, b):
+        return math.exp(-beta * (1 - float(np.dot(a, b))))
+
+    M = np.array([[k(X[i], X[j]) / ridge for j in range(m)] for i in range(m)])
+    R = np.zeros((m, c))
+    for i in range(m):
+        M[i, i] += 1.0 if w is None else 1 / w[i]
+        for j in range(c):
+            R[i, j] = (1.0 if y[i] == j else 0.0) - float(np.dot(X[i], T[j]))
+    a = np.linalg.solve(M, R)
+    return np.array([sum(k(q, X[i]) * a[i] for i in range(m)) for q in f])
+
+
+def proker(f, X, y, T, *, s, beta, ridge, alpha=1.0, w=None):
+    X, T = np.array(X, dtype=float), np.array(T, dtype=float)
+    return zero_shot(f, T, s) + s * alpha * proker_correction(f, X, y, T, beta=beta, ridge=ridge, w=w)

@@ -25,6 +25,14 @@ from fewclip.functional.leave_one_out import (
 )
 from fewclip.functional.likelihood import best_scale, evened_rows, log_likelihood
 from fewclip.functional.linear_heads import clap_penalties, cosine_head_logits, text_pull
+from fewclip.functional.proker import (
+    KernelPath,
+    proker_coefficients,
+    proker_kernel,
+    proker_logits,
+    proker_residuals,
+)
+from fewclip.functional.proker_large import proker_large
 from fewclip.functional.refinement import (
     ape_logits,
     inter_class_similarity,
@@ -41,6 +49,7 @@ from fewclip.functional.zero_shot import unit, zero_shot_logits
 __all__ = [
     "Calibration",
     "GDAHead",
+    "KernelPath",
     "add_residual",
     "affinity",
     "affinity_by_channel",
@@ -70,6 +79,11 @@ __all__ = [
     "key_divergence",
     "leave_one_out_sums",
     "log_likelihood",
+    "proker_coefficients",
+    "proker_kernel",
+    "proker_large",
+    "proker_logits",
+    "proker_residuals",
     "refine_channels",
     "refinement_criterion",
     "shots_per_class",

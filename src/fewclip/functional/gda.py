@@ -30,7 +30,7 @@ class GDAHead:
     weights: Tensor
     bias: Tensor
 
-    def scores(self, queries: Tensor) -> Tensor:
+    def __call__(self, queries: Tensor) -> Tensor:
         """(n, c), in the type of the queries (n, d)."""
         return queries @ self.weights.T.to(queries) + self.bias.to(queries)
 
@@ -137,4 +137,4 @@ def gda_logits(
     """
     head = gda_head(features, labels, len(text_features), text_features=text_features)
     text_logits = zero_shot_logits(queries, text_features, logit_scale=logit_scale)
-    return text_logits + alpha * head.scores(queries)
+    return text_logits + alpha * head(queries)

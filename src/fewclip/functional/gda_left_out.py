@@ -22,7 +22,6 @@ def gda_left_out(
     *,
     text_features: Tensor | None = None,
     text_scatter: float = 0.0,
-    alone: Sequence[Tensor] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """What GDA says of rows that it was not fitted on: equal to a fit on the rest.
 
@@ -36,8 +35,6 @@ def gda_left_out(
         n_classes: c.
         parts: Indices of the rows to leave out together, (n_i,) each.
         text_features, text_scatter: As in ``gda_head``.
-        alone: For each part the row that is to speak for the whole class of each left-out row, as its mean,
-            (n_i,); None: all that remain.
 
     Returns:
         For each part its scores, (n_i, c), in the type of ``features``, and which classes still have
@@ -45,8 +42,7 @@ def gda_left_out(
     """
     rows = _Rows(features, labels, n_classes, text_features, text_scatter)
     rows.few = len(parts) <= _FEW
-    only = [None] * len(parts) if alone is None else alone
-    return [rows.without(part, keys) for part, keys in zip(parts, only, strict=True)]
+    return [rows.without(part) for part in parts]
 
 
 class _Rows:
@@ -66,7 +62,7 @@ class _Rows:
         self.gap_squares = float(self.gaps.square().sum())
         self.spectra: dict[float, _Spectrum | _Scatter] = {}
 
-    def without(self, part: Tensor, alone: Tensor | None) -> tuple[Tensor, Tensor]:
+    def without(self, part: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of the rows of a part, fitted without them, and which classes are left."""
         labels, m = self.labels[part], len(self.labels) - len(part)
         counts = self.counts - torch.bincount(labels, minlength=len(self.counts))
@@ -78,10 +74,6 @@ class _Rows:
         shift = torch.zeros_like(means).index_add_(0, labels, rows - means[labels])
         means = (means - shift * _inverted(counts)[:, None]) * present[:, None]
         scores = (inverse(rows, means) - 0.5 * inverse.diagonal(means)) * present
-        if alone is not None:
-            keys = inverse.of.rows[alone]
-            own = inverse(rows, keys).diagonal() - 0.5 * inverse.diagonal(keys)
-            scores = scores.scatter(1, labels[:, None], own[:, None])
         return scores.to(self.features), present
 
     def _inverse(self, part: Tensor, squares: float, m: int) -> _Inverse | _Factor:

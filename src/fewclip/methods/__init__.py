@@ -9,6 +9,7 @@ from fewclip.methods.clip_adapter import CLIPAdapter
 from fewclip.methods.gda import GDA
 from fewclip.methods.linear_probe import LinearProbe
 from fewclip.methods.prior_refinement import PriorRefinement
+from fewclip.methods.proker import ProKeR
 from fewclip.methods.ss_text import SSText
 from fewclip.methods.tip_adapter import TipAdapter
 from fewclip.methods.tip_adapter_f import TipAdapterF
@@ -25,6 +26,7 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "ape": APE,
     "ape-t": APET,
     "gda": GDA,
+    "proker": ProKeR,
     "ss-text": SSText,
     "linear-probe": LinearProbe,
     "clap": CLAP,
@@ -41,6 +43,7 @@ __all__ = [
     "FewShotMethod",
     "LinearProbe",
     "PriorRefinement",
+    "ProKeR",
     "SSText",
     "TipAdapter",
     "TipAdapterF",

@@ -1,30 +1,46 @@
-"""Methods whose images give every class a linear score in closed form: z = t + α·(f·w_c + b_c)."""
+"""Methods whose images give every class a score in closed form: z = t + α·score."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from fewclip.errors import ParameterError
-from fewclip.functional import GDAHead, fill_absent, spread, zero_shot_logits
+from fewclip.functional import fill_absent, refine_channels, spread, unit, zero_shot_logits
 from fewclip.methods.base import FewShotMethod
 from fewclip.methods.cache import is_auto, is_number
-from fewclip.methods.folds import Fold, fold_weights, shot_folds
+from fewclip.methods.channels import channel_counts
+from fewclip.methods.folds import shot_folds
+from fewclip.methods.left_out_parts import judged_parts, rest_of, spread_parts
 from fewclip.methods.support import Rows, Support
 from fewclip.methods.text_odds import text_odds, why
 from fewclip.selection import Judge, SelectionResult, Setting, real_spread, search
 
-_SPREAD_PARTS = 8  # of the images that are left out, at most one of a class, to measure the size of scores
 LeftOutScores = list[tuple[Tensor, Tensor]]  # (n, c), and which classes the rest shows, (c,)
+_CRITERION_WEIGHTS = (0.2, 0.8)  # of channels, by the text alone: no label is used
+
+
+class Solver(Protocol):
+    """The closed form on some labelled images."""
+
+    def scores(self, setting: Setting) -> Any:
+        """What gives scores (n, c) of queries (n, q) when it is called."""
+
+    def left_out(self, setting: Setting, parts: list[Tensor], *, alone: bool = False) -> LeftOutScores:
+        """Of rows that leave together, their scores by the rest and which classes that still shows.
+
+        ``alone``: as they are without the text, where it has a part in them.
+        """
+        ...
 
 
 class ScoreMethod(FewShotMethod):
-    """Zero-shot logits plus α times linear scores of the classes; α is the mix and starts at 0.
+    """Zero-shot logits plus α times scores of the classes; α is the mix and starts at 0.
 
     Scores have no natural size: it changes several times with the number of images. So α is chosen as a
     strength, the ratio of spreads, on folds that leave out one shot of every class, and made an α by the
@@ -32,37 +48,54 @@ class ScoreMethod(FewShotMethod):
 
     Attributes:
         alpha_: The weight in use.
-        weights_, bias_: w, (c, d), and b, (c,).
         base_text_: What α = 0 leaves, (c, d).
         present_: Which classes have images, (c,); a class without gets the row's largest score.
+        channels_: The channels of the scores, (q,); None: all.
     """
 
     alpha: float | str
+    n_channels: int | float | str
+    channels_: Tensor | None = None
+    _corrects_text: ClassVar[bool] = False
+    """Whether scores correct the text, so that they know nothing without it."""
     _numbers: ClassVar[tuple[str, ...]] = ()
-    """Other parameters that are ``\"auto\"`` or a number ≥ 0."""
+    """Other parameters that are ``"auto"`` or a number ≥ 0."""
+    _fractions: ClassVar[tuple[float, ...]] = (1.0,)
+    """Of the channels, that ``n_channels="auto"`` tries; all of them are the default."""
 
     # ---- what a method implements ----
 
     @abstractmethod
-    def _head(self, support: Support, setting: Setting) -> GDAHead:
-        """The scores that ``support`` gives."""
+    def _solver(self, support: Support, text: Tensor | None, channels: Tensor | None) -> Solver:
+        """The closed form of labelled images beside the text of classes, scores on some channels."""
 
     @abstractmethod
-    def _left_out(
-        self, support: Support, setting: Setting, parts: list[Tensor], alone: list[Tensor] | None = None
-    ) -> LeftOutScores:
-        """Of rows that leave together, their scores by the rest and which classes that still shows.
+    def _adopt(self, scores: Any) -> None:
+        """Takes over what gives the scores."""
 
-        ``alone``: the row that is to speak for the whole class of each left-out row.
-        """
+    @abstractmethod
+    def _scores(self, queries: Tensor) -> Tensor:
+        """Scores (n, c) of queries on the kept channels, (n, q)."""
 
-    def _space(self) -> dict[str, tuple[float, ...]]:
-        """Values to try of each setting, the default first; one value for a setting that is fixed."""
-        return {}
+    @abstractmethod
+    def _space(self, support: Support) -> dict[str, tuple[float, ...]]:
+        """Values to try of each setting; one value for a setting that is fixed."""
+
+    @abstractmethod
+    def _start(self, support: Support) -> dict[str, float]:
+        """The setting to begin with, and in use where nothing can be judged."""
 
     def _text_of(self, support: Support) -> Tensor:
         """Unit-norm rows that the scores are added to the logits of, (c, d)."""
         return self._text_in(support)
+
+    def _fixed_alpha(self) -> float | None:
+        """α where it is not chosen."""
+        return None if is_auto(self.alpha) else float(self.alpha)
+
+    def _judged(self, support: Support) -> Support:
+        """The images that settings are chosen on."""
+        return support
 
     # ---- fit ----
 
@@ -70,107 +103,56 @@ class ScoreMethod(FewShotMethod):
         self._check_settings()
         self.present_ = support.shots > 0
         self.base_text_ = self._text_of(support)
-        result = self._choose(support, validation)
-        self._adopt(self._head(support, result.settings))
+        fitting = _Fitting(self, support)
+        result = self._choose(support, validation, fitting)
+        self.channels_ = fitting.channels(result.settings)
+        self._adopt(fitting.scores(result.settings))
         self.alpha_ = float(result.settings["alpha"])
+        if self.n_features_in_ == int(result.settings["n_channels"]) and is_auto(self.n_channels):
+            del result.settings["n_channels"]  # nothing that was chosen
         return result
 
-    def _adopt(self, head: GDAHead) -> None:
-        like = self.support_features_
-        self.weights_, self.bias_ = head.weights.to(like), head.bias.to(like)
-
-    def _choose(self, support: Support, validation: Rows | None) -> SelectionResult:
+    def _choose(self, support: Support, validation: Rows | None, fitting: _Fitting) -> SelectionResult:
         protocol, note = self._protocol(support, validation)
-        alpha = None if is_auto(self.alpha) else float(self.alpha)
-        start = {name: values[0] for name, values in self._space().items()}
+        alpha = self._fixed_alpha()
+        counts = channel_counts(self, self._fractions)
+        space = {"n_channels": tuple(map(float, counts)), **self._space(support)}
+        start = {"n_channels": float(counts[-1]), **self._start(support)}
         if protocol == "none":
             if alpha is not None:
                 return SelectionResult("none", {**start, "alpha": alpha}, note=note)
             strength = text_odds(self, support)
-            settings = {**start, "alpha": strength * self._unit_alpha(support, start)}
+            settings = {**start, "alpha": strength * fitting.unit_alpha(start)}
             return SelectionResult("none", settings, strength=strength, note=f"{note} {why(strength)}")
         if protocol == "loo" or validation is None:
-            return self._by_folds(support, start, alpha, note)
+            return self._by_folds(fitting, space, start, alpha, note)
         rows = self._judged_rows(support, validation, protocol)
         images = torch.arange(len(rows.labels), device=rows.labels.device)
         weights = torch.ones_like(images, dtype=torch.float32)
 
         def scores(setting: Setting) -> Tensor:
-            return fill_absent(self._head(support, setting).scores(rows.features), self.present_)
+            queries = on_channels(rows.features, fitting.channels(setting))
+            return fill_absent(fitting.scores(setting)(queries), self.present_)
 
         judge = Judge(self._base_logits(rows.features), scores, rows.labels, images, weights)
+        if len(support.labels) > len(fitting.judged.labels):
+            space = {name: (start[name],) for name in space}  # many settings would take too long
         return search(
-            judge, self._space(), start=start, protocol=protocol, alpha=alpha,
-            labels_used=len(rows.labels), note=note,
+            judge, space, start=start, protocol=protocol, alpha=alpha,
+            labels_used=len(rows.labels), note=note, rounds=0,
         )  # fmt: skip
 
-    def _by_folds(self, support: Support, start: Setting, alpha: float | None, note: str) -> SelectionResult:
-        judge = self._judge(support, shot_folds(support))
-        result = search(judge, self._space(), start=start, protocol="loo", alpha=alpha, note=note)
+    def _by_folds(
+        self, fitting: _Fitting, space: Any, start: Setting, alpha: float | None, note: str
+    ) -> SelectionResult:
+        judge = fitting.judge()
+        result = search(judge, space, start=start, protocol="loo", alpha=alpha, note=note)
         if alpha is not None or not result.strength:
             return result
-        chosen = result.strength * self._unit_alpha(support, result.settings)
+        chosen = result.strength * fitting.unit_alpha(result.settings)
         ratio = chosen / result.settings["alpha"]
         table = [row | {"alpha": ratio * row["alpha"]} for row in result.table]
         return dataclasses.replace(result, settings={**result.settings, "alpha": chosen}, table=table)
-
-    def _judge(self, support: Support, folds: list[Fold]) -> Judge:
-        """Rows of the folds; other classes speak for those with one image or none, as in leave-one-out."""
-        rows = torch.cat([fold.rows for fold in folds])
-        labels, images = support.labels[rows], support.images[rows]
-        absent, single = (
-            float((support.shots == 0).float().mean()),
-            float((support.shots == 1).float().mean()),
-        )
-        shares = [share for share in (1 - absent - single, single, absent) if share]
-        base = torch.cat([self._base_logits_of(fold, support) for fold in folds])
-        weights = fold_weights(support, rows)
-
-        @cache
-        def scores(setting: tuple[tuple[str, float], ...]) -> Tensor:
-            parts = [fold.rows for fold in folds]
-            left_out = self._left_out(support, dict(setting), parts)
-            ways = [torch.cat([fill_absent(scores, present) for scores, present in left_out])]
-            if single:
-                alone = [_first_of_class(fold, support) for fold in folds]
-                thin = self._left_out(support, dict(setting), parts, alone)
-                ways.append(torch.cat([fill_absent(scores, present) for scores, present in thin]))
-            if absent:
-                by_class = zip(left_out, parts, strict=True)
-                ways.append(torch.cat([_without_own(*said, support.labels[part]) for said, part in by_class]))
-            return torch.cat(ways)
-
-        n = len(shares)
-        return Judge(
-            base.repeat(n, 1), lambda setting: scores(tuple(setting.items())), labels.repeat(n),
-            images.repeat(n), torch.cat([share * weights for share in shares]),
-            shots=len(images.unique()) / len(labels.unique()),
-        )  # fmt: skip
-
-    def _base_logits_of(self, fold: Fold, support: Support) -> Tensor:
-        queries = support.features[fold.rows]
-        return zero_shot_logits(queries, self._text_of(fold.rest), logit_scale=self.logit_scale)
-
-    # ---- the size of scores ----
-
-    def _unit_alpha(self, support: Support, setting: Setting) -> float:
-        """The α of strength 1, by scores of images that are left out, few at a time.
-
-        Of two classes with one image each that leaves one, and nothing to compare: then by the text features
-        as queries.
-        """
-        order, place = support.by_class()
-        content = torch.argsort(support.keys[order].sum(1), stable=True)
-        first = order[content][torch.argsort(place[content], stable=True)]  # one of every class, then another
-        n = max(1, min(support.n_classes, len(first) // _SPREAD_PARTS))
-        batches = list(first.split(n))[:_SPREAD_PARTS]
-        parts = [torch.isin(support.images, batch).nonzero()[:, 0] for batch in batches]
-        left_out = self._left_out(support, setting, parts)
-        size = real_spread(torch.cat([fill_absent(scores, present) for scores, present in left_out]))
-        if not size:
-            scores = self._head(support, setting).scores(self.text_features_)
-            size = real_spread(fill_absent(scores, self.present_))
-        return spread(self._support_logits(support)) / size if size else 0.0
 
     # ---- prediction ----
 
@@ -181,7 +163,7 @@ class ScoreMethod(FewShotMethod):
         logits = self._base_logits(queries)
         if not self.alpha_:
             return logits
-        scores = queries @ self.weights_.T + self.bias_
+        scores = self._scores(on_channels(queries, self.channels_))
         return logits.add_(fill_absent(scores, self.present_), alpha=self.alpha_)
 
     def _check_settings(self) -> None:
@@ -196,21 +178,72 @@ class ScoreMethod(FewShotMethod):
                 )
 
 
-def _without_own(scores: Tensor, present: Tensor, labels: Tensor) -> Tensor:
-    """Scores of rows whose whole class is taken away, (n, c)."""
-    others = present.expand_as(scores).scatter(1, labels[:, None], False)
-    return fill_absent(scores, others)
+class _Fitting:
+    """The solvers of one fit, and the rows that they are judged on."""
+
+    def __init__(self, method: ScoreMethod, support: Support) -> None:
+        self.method, self.support, self.judged = method, support, method._judged(support)
+        self.solver = cache(self._solver)
+
+    def channels(self, setting: Setting) -> Tensor | None:
+        """The channels of a setting, by the text alone; None: all."""
+        n = int(setting["n_channels"])
+        if n == self.method.n_features_in_:
+            return None
+        return refine_channels(self.method.text_features_, n, weights=_CRITERION_WEIGHTS)
+
+    def scores(self, setting: Setting) -> Any:
+        """What gives scores of queries on these channels."""
+        return self.solver(setting["n_channels"], False).scores(setting)
+
+    def _solver(self, n_channels: float, judging: bool) -> Solver:
+        if judging and len(self.judged.labels) == len(self.support.labels):
+            return self.solver(n_channels, False)
+        text = None if self.method.text_features is None else self.method.text_features_
+        support = self.judged if judging else self.support
+        return self.method._solver(support, text, self.channels({"n_channels": n_channels}))
+
+    def _left_out(self, setting: Setting, parts: list[Tensor], *, alone: bool = False) -> list[Tensor]:
+        left_out = self.solver(setting["n_channels"], True).left_out(setting, parts, alone=alone)
+        return [fill_absent(scores, present) for scores, present in left_out]
+
+    def judge(self) -> Judge:
+        """Images of the folds, and what speaks for classes with one image or none."""
+        support, method = self.judged, self.method
+        parts, weights = judged_parts(support, shot_folds(support))
+        rows = torch.cat(parts)
+        base = torch.cat([self._base_logits(part) for part in parts])
+        remembered = cache(lambda setting: torch.cat(self._left_out(dict(setting), parts)))
+        labels, images = support.labels[rows], support.images[rows]
+        return Judge(
+            base, lambda setting: remembered(tuple(setting.items())), labels, images, weights,
+            shots=len(images.unique()) / len(labels.unique()),
+            alone_logits=(
+                (lambda setting: torch.cat(self._left_out(setting, parts, alone=True)))
+                if method._corrects_text
+                else None
+            ),
+        )  # fmt: skip
+
+    def _base_logits(self, part: Tensor) -> Tensor:
+        text = self.method._text_of(rest_of(self.judged, part))
+        queries = self.judged.features[part]
+        return zero_shot_logits(queries, text, logit_scale=self.method.logit_scale)
+
+    def unit_alpha(self, setting: Setting) -> float:
+        """The α of strength 1, by scores of images that are left out, few at a time.
+
+        Of two classes with one image each that leaves one, and nothing to compare: then by the text features
+        as queries.
+        """
+        method = self.method
+        size = real_spread(torch.cat(self._left_out(setting, spread_parts(self.judged))))
+        if not size:
+            queries = on_channels(method.text_features_, self.channels(setting))
+            size = real_spread(fill_absent(self.scores(setting)(queries), method.present_))
+        return spread(method._support_logits(self.judged)) / size if size else 0.0
 
 
-def _first_of_class(fold: Fold, support: Support) -> Tensor:
-    """A row of the class of each left-out row that stays, the first by content, (n,)."""
-    order, _ = support.by_class()
-    row_of = torch.zeros_like(order)
-    row_of[support.images] = torch.arange(len(support.labels), device=order.device)
-    stays = torch.ones(len(support.labels), dtype=torch.bool, device=order.device)
-    stays[fold.rows] = False
-    rows = row_of[order]
-    rows = rows[stays[rows]]
-    places, last = torch.arange(len(rows), device=order.device), torch.full_like(support.shots, len(rows) - 1)
-    first = rows[last.scatter_reduce(0, support.labels[rows], places, "amin")]
-    return first[support.labels[fold.rows]]
+def on_channels(rows: Tensor, channels: Tensor | None) -> Tensor:
+    """Unit-norm rows on some channels, (n, q)."""
+    return rows if channels is None else unit(rows[:, channels])

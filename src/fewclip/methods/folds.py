@@ -36,7 +36,7 @@ def shot_folds(support: Support, *, at_most: int = MAX_FOLDS) -> list[Fold]:
     shots, places = support.shots, support.places()
     several = shots[support.key_labels] > 1
     n_folds = min(MAX_FOLDS, at_most, int(shots.max())) if bool(several.any()) else 0
-    return [_without(support, several & (places == fold)) for fold in range(n_folds)]
+    return [without(support, several & (places == fold)) for fold in range(n_folds)]
 
 
 def fold_weights(support: Support, rows: Tensor) -> Tensor:
@@ -47,7 +47,8 @@ def fold_weights(support: Support, rows: Tensor) -> Tensor:
     return 1.0 / (shots[support.labels[rows]] * views[images])
 
 
-def _without(support: Support, out: Tensor) -> Fold:
+def without(support: Support, out: Tensor) -> Fold:
+    """The fold that leaves some images out, (m,) bool."""
     rows_out = out[support.images]
     renumbered = (~out).cumsum(0) - 1
     rest = Support(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from fewclip.functional import GDAHead, gda_head, gda_left_out
 from fewclip.methods.cache import is_auto, one_or
-from fewclip.methods.closed_form import LeftOutScores, ScoreMethod
+from fewclip.methods.closed_form import LeftOutScores, ScoreMethod, Solver, on_channels
 from fewclip.methods.support import Support
 from fewclip.selection import Setting
 
@@ -26,8 +27,13 @@ class GDA(ScoreMethod):
         alpha: Weight α ≥ 0 of the images, or ``"auto"``: by strength.
         text_scatter: τ ≥ 0, or ``"auto"``: W + τ·Σ (g − ḡ)(g − ḡ)ᵀ with g = x − T_y stands for W. The paper
             has 0, and so does ``"auto"`` where α is given.
+        n_channels: Channels of the scores, an int 1 … d or a fraction of d in (0, 1] as float, kept by prior
+            refinement of the text alone; ``"auto"``: all.
         text_features, classes, logit_scale, selection, class_balance, safe, calibration, device,
             random_state: See ``FewShotMethod``.
+
+    Attributes:
+        weights_, bias_: w_c = P μ_c, (c, q), and −½ μ_c P μ_c, (c,).
 
     Differs from the published code: a Cholesky factor instead of a pseudo-inverse, of the smaller of m × m
     and d × d; where no class has two different rows, which leaves W = 0, the deviations x − T_y stand in;
@@ -45,6 +51,7 @@ class GDA(ScoreMethod):
         classes: ArrayLike | None = None,
         alpha: float | str = "auto",
         text_scatter: float | str = "auto",
+        n_channels: int | float | str = "auto",
         logit_scale: float = 100.0,
         selection: str = "auto",
         class_balance: bool = True,
@@ -60,22 +67,39 @@ class GDA(ScoreMethod):
         )  # fmt: skip
         self.alpha = alpha
         self.text_scatter = text_scatter
+        self.n_channels = n_channels
 
-    def _space(self) -> dict[str, tuple[float, ...]]:
+    def _solver(self, support: Support, text: Tensor | None, channels: Tensor | None) -> Solver:
+        text = None if text is None else on_channels(text, channels)
+        return _Solver(on_channels(support.features, channels), support.labels, support.n_classes, text)
+
+    def _adopt(self, scores: GDAHead) -> None:
+        like = self.support_features_
+        self.weights_, self.bias_ = scores.weights.to(like), scores.bias.to(like)
+
+    def _scores(self, queries: Tensor) -> Tensor:
+        return queries @ self.weights_.T + self.bias_
+
+    def _space(self, support: Support) -> dict[str, tuple[float, ...]]:
         published = self.text_features is None or not is_auto(self.alpha)
         return {"text_scatter": one_or(self.text_scatter, (0.0,) if published else TEXT_SCATTERS)}
 
-    def _head(self, support: Support, setting: Setting) -> GDAHead:
-        X, y, scatter = support.features, support.labels, setting["text_scatter"]
-        return gda_head(X, y, support.n_classes, text_features=self._text(), text_scatter=scatter)
+    def _start(self, support: Support) -> dict[str, float]:
+        return {"text_scatter": one_or(self.text_scatter, (0.0,))[0]}
 
-    def _left_out(
-        self, support: Support, setting: Setting, parts: list[Tensor], alone: list[Tensor] | None = None
-    ) -> LeftOutScores:
-        return gda_left_out(
-            support.features, support.labels, support.n_classes, parts,
-            text_features=self._text(), text_scatter=setting["text_scatter"], alone=alone,
-        )  # fmt: skip
 
-    def _text(self) -> Tensor | None:
-        return None if self.text_features is None else self.text_features_
+@dataclass(frozen=True)
+class _Solver:
+    features: Tensor
+    labels: Tensor
+    n_classes: int
+    text: Tensor | None
+
+    def scores(self, setting: Setting) -> GDAHead:
+        return gda_head(self.features, self.labels, self.n_classes, **self._text(setting))
+
+    def left_out(self, setting: Setting, parts: list[Tensor], *, alone: bool = False) -> LeftOutScores:
+        return gda_left_out(self.features, self.labels, self.n_classes, parts, **self._text(setting))
+
+    def _text(self, setting: Setting) -> dict[str, Any]:
+        return {"text_features": self.text, "text_scatter": setting["text_scatter"]}

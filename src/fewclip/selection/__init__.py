@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fewclip.selection.accuracy import AccuracyRule
+from fewclip.selection.accuracy import HALVINGS, AccuracyRule
 from fewclip.selection.judge import Judge, Setting, real_spread, strength_of, sum_by_image
 from fewclip.selection.likelihood import LikelihoodRule
 from fewclip.selection.mix import MixRule
@@ -45,6 +45,7 @@ def search(
     alpha: float | None = None,
     labels_used: int = 0,
     note: str = "",
+    rounds: int = HALVINGS,
 ) -> SelectionResult:
     """Chooses a setting and α of A + αB on the judged rows.
 
@@ -56,11 +57,12 @@ def search(
         alpha: A fixed α; None: chosen too.
         labels_used: Passed through to the result.
         note: Passed through to the result.
+        rounds: How often ``full`` halves the grid around its best settings.
     """
     begun = time.perf_counter()
     rule: AccuracyRule | LikelihoodRule
     if protocol == "full":
-        rule = AccuracyRule(judge, space, alpha=alpha)
+        rule = AccuracyRule(judge, space, alpha=alpha, rounds=rounds)
     else:
         rule = LikelihoodRule(judge, space, start=start, alpha=alpha)
     result = _picked(judge, rule, protocol, labels_used, note)

@@ -11,7 +11,7 @@ from torch import Tensor
 from fewclip.functional import best_of_intervals, winning_intervals
 from fewclip.selection.judge import Judge, Setting, strength_of
 
-_ROUNDS = 3  # of halving the grid
+HALVINGS = 3  # of halving the grid
 _PEAKS = 8  # settings around which it is halved: accuracy has many small peaks
 
 
@@ -40,16 +40,22 @@ class AccuracyRule:
         judge: The rows.
         space: Values of each setting; all combinations are tried, then finer ones around the best few.
         alpha: A fixed α; None: chosen too.
+        rounds: How often the grid is halved.
     """
 
     def __init__(
-        self, judge: Judge, space: Mapping[str, Sequence[float]], *, alpha: float | None = None
+        self,
+        judge: Judge,
+        space: Mapping[str, Sequence[float]],
+        *,
+        alpha: float | None = None,
+        rounds: int = HALVINGS,
     ) -> None:
         self.judge, self.alpha = judge, alpha
         self.tried: dict[tuple[float, ...], Tried] = {}
         for values in product(*space.values()):
             self._try(dict(zip(space, values, strict=True)))
-        for level in range(1, _ROUNDS + 1):
+        for level in range(1, rounds + 1):
             for best in self._ranking(judge.weights)[:_PEAKS]:
                 for finer in _around(best.setting, space, level):
                     self._try(finer)

@@ -54,6 +54,8 @@ class Judge:
     """Mean images a class where rows judge each other by leave-one-out; None: they are independent."""
     evened: bool = False
     """Whether a likelihood is that of evened rows: surer affinities are not more often right."""
+    alone_logits: Callable[[Setting], Tensor] | None = None
+    """Gives what the images say without the text, (n, c), where B corrects the text; None: B."""
     _last: dict[tuple[tuple[str, float], ...], tuple[Tensor, float]] = field(
         default_factory=dict, init=False, repr=False
     )

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fewclip.functional import best_scale, evened_rows, log_likelihood
-from fewclip.selection.judge import Judge, Setting, strength_of
+from fewclip.selection.judge import Judge, Setting, real_spread, strength_of
 from fewclip.selection.result import effective_number
 
 STRENGTHS: tuple[float, ...] = (0.0, *(0.01 * 2**i for i in range(14)))  # … 82
@@ -239,7 +239,11 @@ class LikelihoodRule:
         if tried.alone is None:
             b, unit_alpha = self.judge.term(tried.setting)
             self._fill(tried.columns, range(len(tried.alphas)), tried.alphas, b)
-            alone = self._at(self._alone(b, unit_alpha), -1)
+            own = self._alone(b, unit_alpha)
+            if self.judge.alone_logits is not None:
+                own = self.judge.alone_logits(tried.setting)
+                own = own * (self.judge.base_spread / max(real_spread(own), 1e-12))
+            alone = self._at(own, -1)
             tried.alone = alone + self.judge.image_weights * math.log(b.shape[1])
         columns = [tried.columns[k] for k in range(len(tried.alphas))]
         return torch.stack(columns, dim=1), tried.alone
