@@ -80,7 +80,7 @@ def write(name: str, config: Mapping[str, Any], summary: str) -> str:
 
 def _selection(selection: Mapping[str, Any]) -> list[str]:
     """The best of the settings that were tried, as a table; nothing where none was."""
-    tried = sorted(selection["table"], key=lambda row: -row["score"])[:_SHOWN]
+    tried = sorted(selection["table"], key=lambda row: -(row["score"] or 0.0))[:_SHOWN]
     if not tried:
         return []
     names = list(tried[0])
@@ -93,9 +93,13 @@ def _selection(selection: Mapping[str, Any]) -> list[str]:
         "",
         f"| {' | '.join(names)} |",
         "|---" * len(names) + "|",
-        *(f"| {' | '.join(f'{row[name]:.4g}' for name in names)} |" for row in tried),
+        *(f"| {' | '.join(_figure(row[name]) for name in names)} |" for row in tried),
         "",
     ]
+
+
+def _figure(value: str | float | None) -> str:
+    return "–" if value is None else value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _cell(text: Any) -> str:

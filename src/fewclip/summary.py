@@ -130,6 +130,8 @@ class Summary:
         return shown + (f", and {hidden} more" if hidden > 0 else "") + " in its prompts"
 
     def _settings(self) -> str:
+        if self.selection.table and "method" in self.selection.table[0]:
+            return f"{self._members()}. {self.selection.note}"
         chosen = self.selection.settings
         parts = [
             f"{key} {value:.4g}"
@@ -142,6 +144,14 @@ class Summary:
         if strength is not None and self.selection.settings:
             parts.append(f"images weigh {strength:.2g} × the text")
         return f"{', '.join(parts)}. {self.selection.note}" if parts else self.selection.note
+
+    def _members(self) -> str:
+        """The methods that were compared, each with its estimated accuracy and its weight."""
+        parts = []
+        for row in self.selection.table:
+            estimate = "" if row["accuracy"] is None else f"{row['accuracy']:.1%}, "
+            parts.append(f"{row['method']} ({estimate}weight {row['weight']:.2g})")
+        return ", ".join(parts)
 
     def _accuracy(self) -> str:
         estimate = self.selection.estimate

@@ -2,10 +2,12 @@
 
 from fewclip.methods.ape import APE
 from fewclip.methods.ape_t import APET
+from fewclip.methods.auto import Auto
 from fewclip.methods.base import FewShotMethod
 from fewclip.methods.calip import CALIP
 from fewclip.methods.clap import CLAP
 from fewclip.methods.clip_adapter import CLIPAdapter
+from fewclip.methods.ensemble import Ensemble
 from fewclip.methods.gda import GDA
 from fewclip.methods.linear_probe import LinearProbe
 from fewclip.methods.prior_refinement import PriorRefinement
@@ -30,6 +32,8 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "ss-text": SSText,
     "linear-probe": LinearProbe,
     "clap": CLAP,
+    "ensemble": Ensemble,
+    "auto": Auto,
 }
 
 __all__ = [
@@ -39,7 +43,9 @@ __all__ = [
     "CLAP",
     "GDA",
     "METHODS",
+    "Auto",
     "CLIPAdapter",
+    "Ensemble",
     "FewShotMethod",
     "LinearProbe",
     "PriorRefinement",

@@ -170,14 +170,41 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
         support = Support(
             features, self._index(labels), images, keys, key_labels.to(keys.device), len(self.classes_)
         )
+        self._learn(support, self._validation_rows(X_val, y_val, X))
+        return self
+
+    def fit_part(self, whole: FewShotMethod, support: Support, validation: Rows | None) -> HeldOut | None:
+        """Fits this method as a part of another, on the images that the other has checked.
+
+        Args:
+            whole: The other method, which shares its classes.
+            support: Its labelled images.
+            validation: Its validation rows.
+
+        Returns:
+            Calibrated logits of images that this method has not learnt; None if there are none.
+        """
+        self._check_parameters(validation, validation)
+        self.classes_, self.n_features_in_ = whole.classes_, whole.n_features_in_
+        return self._learn(support, validation)
+
+    def _learn(self, support: Support, validation: Rows | None) -> HeldOut | None:
         self.support_features_, self.support_labels_ = support.keys, support.key_labels
         self.text_features_ = self._text_rows(support)
         self.temperature_ = self.spread_ = self.mix_ = 1.0
         self.evenness_, self.held_out_, self.known_scores_ = 0.0, None, None
         result = self._fit(support, self._validation_rows(X_val, y_val, X))
         self._judge_itself(support, result, validation=X_val is not None)
+        self.evenness_ = 0.0
+        result, held_out = self._fit(support, validation), None
+        if self.calibration == "auto":
+            held_out = self._held_out(support, result)
+            found = fitted_calibration(held_out)
+            self.temperature_, self.evenness_, self.spread_ = found.temperature, found.evenness, found.spread
+            if held_out is not None:
+                held_out = dataclasses.replace(held_out, logits=found.scaled(held_out.logits))
         self.selection_ = dataclasses.replace(result, held_out=None)
-        return self
+        return held_out
 
     def _judge_itself(self, support: Support, result: SelectionResult, *, validation: bool) -> None:
         """Calibrates, and keeps what guarantees rest on."""
@@ -291,6 +318,10 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
             return text.cpu().numpy(), (logits - text).cpu().numpy(), contributions.cpu().numpy()
 
     # ---- shared pieces ----
+
+    def calibrated_logits(self, queries: Tensor) -> Tensor:
+        """Logits (n, c) of unit-norm queries (n, d) whose softmax is calibrated."""
+        return self._calibration().scaled(self._mixed_logits(queries))
 
     def _mixed_logits(self, queries: Tensor) -> Tensor:
         logits = self._logits(queries)

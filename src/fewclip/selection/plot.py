@@ -41,6 +41,8 @@ def plot_selection(result: SelectionResult, axes: Any = None) -> Any:
                 "matplotlib", expected="it for plots", got="nothing", fix='pip install "fewclip[plots]"'
             ) from error
         axes = Figure(layout="constrained").subplots()
+    if "method" in result.table[0]:
+        return _bars(result, axes)
     strengths = [max(row["strength"], _LEAST) for row in result.table]
     axes.scatter(strengths, [row["score"] for row in result.table], label="settings, each at its best")
     axes.axvline(max(result.strength or 0.0, _LEAST), color="black", linestyle="--", label="chosen strength")
@@ -48,4 +50,15 @@ def plot_selection(result: SelectionResult, axes: Any = None) -> Any:
     axes.set_xlabel("strength: spread of the images' term over that of the text's")
     axes.set_ylabel("accuracy" if result.protocol == "full" else "mean log-likelihood (nats)")
     axes.legend()
+    return axes
+
+
+def _bars(result: SelectionResult, axes: Any) -> Any:
+    """Estimated accuracy of the methods that were compared; those that have a say are filled."""
+    rows = result.table[::-1]
+    accuracies = [100 * (row["accuracy"] or 0.0) for row in rows]
+    bars = axes.barh([row["method"] for row in rows], accuracies, edgecolor="tab:blue")
+    for bar, row in zip(bars, rows, strict=True):
+        bar.set_facecolor("tab:blue" if row["weight"] else "none")
+    axes.set_xlabel("estimated accuracy (%); filled: has a say")
     return axes

@@ -1,0 +1,128 @@
+"""Auto: the methods that suit the data, compared on images that they have not learnt, and averaged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from tqdm import tqdm
+
+from fewclip.functional import log_likelihood
+from fewclip.methods.base import FewShotMethod
+from fewclip.methods.cache import is_number
+from fewclip.methods.ensemble import Ensemble, Trial, on_common_images
+from fewclip.methods.support import Rows, Support
+from fewclip.selection import SelectionResult
+
+FIRST = ("tip-adapter", "ape", "tip-x")  # in this order, while there is time
+ONE_SHOT = ("tip-adapter", "ape")
+CAUTION = 1.0  # standard errors that a method may lie behind the best and still have a say
+
+
+class Auto(Ensemble):
+    """The mean of the methods that suit the data: those that few labels cannot tell from the best.
+
+    Every candidate is fitted with its own settings and its own safe mix, and judged on images that it has not
+    learnt (leave-one-out, or folds that leave out one shot of every class; validation images where given).
+    Those whose log-likelihood lies more than one standard error behind the best (paired by image) are left
+    out; the others have equal weights. With one image a class nothing can be judged: then closed-form
+    methods alone are averaged, each at the strength that the text's own errors suggest.
+
+    Args:
+        methods: Candidates, in the order in which they are tried; None: by the number of images.
+        time_limit: Seconds; no further candidate is begun when the next would probably end after it. The
+            first is always fitted.
+        verbose: Whether a bar shows the candidates.
+        text_features, classes, logit_scale, selection, class_balance, safe, calibration, device,
+        random_state: See ``FewShotMethod``.
+
+    Attributes:
+        members_, weights_: See ``Ensemble``.
+        selection_: Its ``table`` has a row a candidate: weight, λ of its safe mix, estimated accuracy, mean
+            log-likelihood, seconds; its ``note`` says why.
+    """
+
+    def __init__(
+        self,
+        text_features: ArrayLike | Tensor | Sequence[Any] | None = None,
+        *,
+        classes: ArrayLike | None = None,
+        methods: Sequence[str | FewShotMethod] | None = None,
+        time_limit: float = 60.0,
+        verbose: bool = False,
+        logit_scale: float = 100.0,
+        selection: str = "auto",
+        class_balance: bool = True,
+        safe: bool = True,
+        calibration: str = "auto",
+        device: str = "auto",
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(
+            text_features, classes=classes, methods=methods, verbose=verbose, logit_scale=logit_scale,
+            selection=selection, class_balance=class_balance, safe=safe, calibration=calibration,
+            device=device, random_state=random_state,
+        )  # fmt: skip
+        self.time_limit = time_limit
+
+    # ---- fit ----
+
+    def _fit(self, support: Support, validation: Rows | None) -> SelectionResult:
+        begun = time.perf_counter()
+        self._check_limit()
+        candidates = list(self._candidates(support))
+        trials: list[Trial] = []
+        with tqdm(candidates, desc="candidates", unit="method", disable=not self.verbose) as bar:
+            for name, method in bar:
+                bar.set_postfix_str(name)
+                spent = time.perf_counter() - begun
+                if trials and spent + max(trial.seconds for trial in trials) > self.time_limit:
+                    break
+                trials.append(self._tried(name, method, support, validation))
+        late = [name for name, _ in candidates[len(trials) :]]
+        weights, why = _weights(trials)
+        if late:
+            why += f" Not tried within {self.time_limit:g} s: {', '.join(late)}."
+        return self._take(trials, weights, why, begun)
+
+    def _candidates(self, support: Support) -> Iterator[tuple[str, FewShotMethod]]:
+        if self.methods is not None:
+            yield from self._named(self.methods)
+            return
+        yield from self._named(FIRST if int(support.shots.max()) > 1 else ONE_SHOT)
+
+    def _check_limit(self) -> None:
+        if not is_number(self.time_limit) or not float(self.time_limit) > 0:
+            raise self._bad("time_limit", "seconds above 0", self.time_limit)
+
+
+def _weights(trials: Sequence[Trial]) -> tuple[list[float], str]:
+    """Equal weights of the trials that are not clearly worse than the best, and why."""
+    judged = on_common_images([trial.held_out for trial in trials])
+    if judged is None:
+        return [1 / len(trials)] * len(trials), "Nothing can be held out to compare them: equal weights."
+    weights = judged[0].weights.double()
+    table = torch.stack(
+        [weights * log_likelihood(part.logits, part.labels).double() for part in judged], dim=1
+    )
+    best = int(table.sum(0).argmax())
+    kept = [i for i in range(len(trials)) if _behind(table[:, best] - table[:, i], weights) <= CAUTION]
+    names = [trials[i].name for i in kept]
+    why = f"{trials[best].name} does best on {len(weights)} images not learnt"
+    if len(kept) > 1:
+        others = ", ".join(name for name in names if name != trials[best].name)
+        why += f"; {others} within {CAUTION:g} standard error of it"
+    out = [trial.name for i, trial in enumerate(trials) if i not in kept]
+    why += f"; clearly worse: {', '.join(out)}." if out else "."
+    return [1 / len(kept) if i in kept else 0.0 for i in range(len(trials))], why
+
+
+def _behind(gap: Tensor, weights: Tensor) -> float:
+    """How many standard errors the mean of a weighted gap, (m,), lies above 0."""
+    mean = gap.sum() / weights.sum()
+    error = (gap - weights * mean).square().sum().sqrt() / weights.sum()
+    return float(mean / error.clamp(min=1e-12))

@@ -1,0 +1,171 @@
+"""Several methods as one: the mean of what they say, and the choice of who has a say."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from reference.tasks import make_task
+
+from fewclip.errors import ParameterError
+from fewclip.method_state import method_state, restore_method
+from fewclip.methods import APE, Auto, Ensemble, TipAdapter, ZeroShot
+from fewclip.methods import auto as auto_module
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TASK = make_task((4, 4, 4, 4, 4), noise=0.9, text_noise=1.2)
+
+
+def fitted(*, kind=Ensemble, task=TASK, **parameters):
+    return kind(task.T, **parameters).fit(task.X, task.y)
+
+
+def calibrated(method, queries):
+    """Log-probabilities, which are calibrated logits but for a constant of each row."""
+    return np.log(method.predict_proba(queries))
+
+
+def centred(logits):
+    return logits - logits.mean(1, keepdims=True)
+
+
+def test_it_says_the_weighted_mean_of_what_its_members_say():
+    both = fitted(methods=("tip-adapter", "clip-adapter"), weights=(3, 1))
+    alone = [fitted(kind=type(member)) for member in both.members_]
+    expected = 0.75 * calibrated(alone[0], TASK.Xq) + 0.25 * calibrated(alone[1], TASK.Xq)
+    np.testing.assert_allclose(centred(both.predict_logits(TASK.Xq)), centred(expected), atol=2e-4)
+    assert both.weights_ == [0.75, 0.25]
+
+
+def test_one_member_alone_decides_as_it_does():
+    one = fitted(methods=["tip-adapter"])
+    np.testing.assert_array_equal(one.predict(TASK.Xq), fitted(kind=TipAdapter).predict(TASK.Xq))
+
+
+def test_members_may_have_settings_of_their_own():
+    clf = fitted(methods=(APE(alpha=1.5, n_channels=10), "zero-shot"))
+    assert (clf.members_[0].alpha_, clf.members_[0].n_channels_) == (1.5, 10)
+    assert isinstance(clf.members_[1], ZeroShot)
+
+
+def test_members_take_over_what_they_share():
+    clf = fitted(methods=("tip-adapter",), logit_scale=30.0, selection="none", class_balance=False)
+    member = clf.members_[0]
+    assert (member.logit_scale, member.selection, member.class_balance) == (30.0, "none", False)
+
+
+def test_a_member_without_weight_is_not_kept():
+    clf = fitted(methods=("tip-adapter", "zero-shot"), weights=(1, 0))
+    assert [type(member) for member in clf.members_] == [TipAdapter]
+    assert [row["weight"] for row in clf.selection_.table] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", [Ensemble, Auto])
+def test_it_is_saved_and_loaded_as_a_whole(kind):
+    clf = fitted(kind=kind, methods=("ape", TipAdapter(beta=3.0)), random_state=2)
+    config, tensors = method_state(clf)
+    again = restore_method(config, tensors, device="cpu")
+    np.testing.assert_array_equal(again.predict_logits(TASK.Xq), clf.predict_logits(TASK.Xq))
+    np.testing.assert_array_equal(again.predict_proba(TASK.Xq), clf.predict_proba(TASK.Xq))
+    assert again.get_params(deep=False).keys() == clf.get_params(deep=False).keys()
+    assert again.methods[0] == "ape"
+    assert again.methods[1].beta == 3.0
+    assert not [name for name in tensors if name.startswith("members_.0.support_")]  # kept once
+
+
+def test_its_evidence_adds_up():
+    clf = fitted(methods=("tip-adapter", "ape"))
+    text, image, _ = clf.evidence(TASK.Xq)
+    np.testing.assert_allclose(text + image, clf.predict_logits(TASK.Xq), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"methods": ("nearest",)}, ["methods", "nearest", "tip-adapter"]),
+        ({"methods": ()}, ["methods", "at least one"]),
+        ({"methods": "ape"}, ["methods", "'ape'"]),
+        ({"methods": ("ensemble",)}, ["methods", "ensemble"]),
+        ({"methods": ("ape",), "weights": (1, 2)}, ["weights", "1 numbers"]),
+        ({"methods": ("ape",), "weights": (0,)}, ["weights", "above 0"]),
+        ({"methods": ("ape",), "weights": (-1.0,)}, ["weights", "-1.0"]),
+        ({"methods": ("ape",), "weights": "best"}, ["weights", "best"]),
+    ],
+)
+def test_bad_members_and_weights_are_named(parameters, words):
+    with pytest.raises(ParameterError) as caught:
+        fitted(**parameters)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+# ---- auto ----
+
+
+def test_auto_leaves_out_what_is_clearly_worse_and_says_so():
+    task = make_task((8, 8, 8, 8, 8), noise=0.7, text_noise=6.0)
+    clf = fitted(kind=Auto, task=task, methods=("zero-shot", "tip-adapter"))
+    weights = {row["method"]: row["weight"] for row in clf.selection_.table}
+    assert weights == {"zero-shot": 0.0, "tip-adapter": 1.0}
+    assert "clearly worse: zero-shot" in clf.selection_.note
+    assert clf.score(task.Xq, task.yq) > 0.8
+
+
+def test_auto_averages_what_it_cannot_tell_apart():
+    clf = fitted(kind=Auto, methods=("tip-adapter", "ape", "tip-x"))
+    table = {row["method"]: row for row in clf.selection_.table}
+    assert len(table) == 3
+    assert sum(row["weight"] for row in table.values()) == pytest.approx(1)
+    assert all(
+        0 <= row["accuracy"] <= 1 and row["score"] < 0 and row["seconds"] >= 0 for row in table.values()
+    )
+    assert clf.selection_.estimate is not None
+
+
+def test_auto_never_begins_what_would_end_too_late(monkeypatch):
+    class Slow(TipAdapter):
+        def _fit(self, support, validation):
+            time.sleep(0.05)
+            return super()._fit(support, validation)
+
+    clf = fitted(kind=Auto, methods=(Slow(), Slow(), Slow()), time_limit=0.06)
+    assert len(clf.members_) == 1
+    assert "Not tried within 0.06 s" in clf.selection_.note
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, np.nan, "soon"])
+def test_a_time_limit_is_seconds(limit):
+    with pytest.raises(ParameterError, match="time_limit"):
+        fitted(kind=Auto, methods=("ape",), time_limit=limit)
+
+
+def test_with_one_image_a_class_auto_compares_nothing_and_says_so():
+    task = make_task((1, 1, 1, 1, 1))
+    clf = fitted(kind=Auto, task=task)
+    assert len({row["weight"] for row in clf.selection_.table}) == 1
+    assert "Nothing can be held out" in clf.selection_.note
+
+
+def test_auto_respects_the_noise_of_few_labels():
+    weights = torch.ones(40, dtype=torch.float64)
+    noise = torch.randn(40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise -= noise.mean()
+    assert auto_module._behind(0.1 + noise, weights) < 1  # 0.1 with an error of 0.16
+    assert auto_module._behind(0.5 + noise, weights) > 2
+
+
+def test_auto_takes_validation_images_where_they_are_given():
+    half = np.arange(len(TASK.Xq)) % 2 == 0
+    clf = Auto(TASK.T, methods=("tip-adapter", "ape")).fit(
+        TASK.X, TASK.y, X_val=TASK.Xq[half], y_val=TASK.yq[half]
+    )
+    assert clf.selection_.protocol == "full"
+    assert clf.selection_.labels_used == half.sum()
+
+
+def test_what_was_compared_can_be_drawn():
+    pytest.importorskip("matplotlib")
+    clf = fitted(kind=Auto, methods=("tip-adapter", "ape"))
+    axes = clf.selection_.plot()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ape", "tip-adapter"]
