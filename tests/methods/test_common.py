@@ -35,6 +35,8 @@ NAMES = np.array(["zebra", "ant", "Mole rat", "yak", "bee"])  # deliberately uns
 # What each method has besides the common parameters, at values that give the published formula.
 PUBLISHED = {
     "ZeroShot": {},
+    "Ensemble": {"methods": ("tip-adapter", "ape")},
+    "Auto": {"methods": ("tip-adapter", "ape")},
     "TipAdapter": {"alpha": 2.0, "beta": 4.0},
     "CALIP": {},
     "CLIPAdapter": {},
