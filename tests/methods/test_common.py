@@ -53,6 +53,11 @@ PUBLISHED = {
 OF_VIEWS = {"GDA", "ProKeR"}  # look at every view, not at the mean of an image's views
 SCALED = {"ProKeR", "SSText"}  # the logit scale belongs to more than the text term
 NO_CACHE = {
+OF_VIEWS = {"Ensemble", "Auto", "GDA"}  # look at every view, not at the mean of an image's views
+SCALED = {"Ensemble", "Auto", "SSText"}  # the logit scale belongs to more than the text term
+NO_CACHE = {
+    "Ensemble",
+    "Auto",
     "CLIPAdapter",
     "APET",
     "GDA",
