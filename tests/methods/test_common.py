@@ -50,11 +50,8 @@ PUBLISHED = {
     "LinearProbe": {"penalty": 0.1, "safe": False},
     "CLAP": {"penalty": 1.0, "safe": False},
 }
-OF_VIEWS = {"GDA", "ProKeR"}  # look at every view, not at the mean of an image's views
-SCALED = {"ProKeR", "SSText"}  # the logit scale belongs to more than the text term
-NO_CACHE = {
-OF_VIEWS = {"Ensemble", "Auto", "GDA"}  # look at every view, not at the mean of an image's views
-SCALED = {"Ensemble", "Auto", "SSText"}  # the logit scale belongs to more than the text term
+OF_VIEWS = {"Ensemble", "Auto", "GDA", "ProKeR"}  # look at every view, not at the mean of an image's views
+SCALED = {"Ensemble", "Auto", "ProKeR", "SSText"}  # the logit scale belongs to more than the text term
 NO_CACHE = {
     "Ensemble",
     "Auto",

@@ -18,7 +18,7 @@ from fewclip.methods.ensemble import Ensemble, Trial, on_common_images
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import SelectionResult
 
-FIRST = ("gda", "ape", "tip-x")  # in this order, while there is time
+FIRST = ("gda", "clap", "linear-probe")  # in this order, while there is time
 ONE_SHOT = ("tip-adapter", "ape")
 CAUTION = 1.0  # standard errors that a method may lie behind the best and still have a say
 

@@ -193,33 +193,26 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
         self.text_features_ = self._text_rows(support)
         self.temperature_ = self.spread_ = self.mix_ = 1.0
         self.evenness_, self.held_out_, self.known_scores_ = 0.0, None, None
-        result = self._fit(support, self._validation_rows(X_val, y_val, X))
-        self._judge_itself(support, result, validation=X_val is not None)
-        self.evenness_ = 0.0
-        result, held_out = self._fit(support, validation), None
-        if self.calibration == "auto":
-            held_out = self._held_out(support, result)
-            found = fitted_calibration(held_out)
-            self.temperature_, self.evenness_, self.spread_ = found.temperature, found.evenness, found.spread
-            if held_out is not None:
-                held_out = dataclasses.replace(held_out, logits=found.scaled(held_out.logits))
+        result = self._fit(support, validation)
+        held_out = self._judge_itself(support, result, validation=validation is not None)
         self.selection_ = dataclasses.replace(result, held_out=None)
         return held_out
 
-    def _judge_itself(self, support: Support, result: SelectionResult, *, validation: bool) -> None:
-        """Calibrates, and keeps what guarantees rest on."""
+    def _judge_itself(self, support: Support, result: SelectionResult, *, validation: bool) -> HeldOut | None:
+        """Calibrates, keeps what guarantees rest on, and gives calibrated logits of images not learnt."""
         wanted = self.calibration != "none"
         held_out = self._held_out(support, result) if wanted else result.held_out
         if held_out is None or not len(held_out.labels):
-            return
+            return None
         if self.calibration == "auto":
             found = fitted_calibration(held_out)
             self.temperature_, self.evenness_, self.spread_ = found.temperature, found.evenness, found.spread
+        held_out = dataclasses.replace(held_out, logits=self._calibration().scaled(held_out.logits.detach()))
         rows = one_row_an_image(held_out, support.shots)
-        logits = self._calibration().scaled(held_out.logits[rows].detach())
-        self.held_out_ = judged_columns(logits, held_out.labels[rows])
+        self.held_out_ = judged_columns(held_out.logits[rows], held_out.labels[rows])
         independent = "validation" if validation else "text"
         self.held_out_kind_ = independent if held_out.independent else "support"
+        return held_out
 
     def predict_logits(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Logits, (n, c), float32, columns in the order of ``classes_``; never calibrated."""

@@ -20,7 +20,7 @@ from fewclip.methods.cache import is_number
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import Estimate, HeldOut, SelectionResult, estimate_accuracy
 
-DEFAULT_MEMBERS = ("ape", "tip-x")
+DEFAULT_MEMBERS = ("gda", "clap")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Ensemble(FewShotMethod):
         text_features: ArrayLike | Tensor | Sequence[Any] | None = None,
         *,
         classes: ArrayLike | None = None,
-        methods: Sequence[str | FewShotMethod] = DEFAULT_MEMBERS,
+        methods: Sequence[str | FewShotMethod] | None = DEFAULT_MEMBERS,
         weights: str | Sequence[float] = "equal",
         verbose: bool = False,
         logit_scale: float = 100.0,
@@ -123,16 +123,17 @@ class Ensemble(FewShotMethod):
         if "verbose" in member.get_params(deep=False):
             member.set_params(verbose=self.verbose)
         held_out = member.fit_part(self, support, validation)
+        member.held_out_ = None  # guarantees are those of the whole
         return Trial(name, member, held_out, time.perf_counter() - begun)
 
     def _candidates(self, support: Support) -> Iterator[tuple[str, FewShotMethod]]:
         """Name and unfitted method of every member."""
         yield from self._named(self.methods)
 
-    def _named(self, methods: Sequence[str | FewShotMethod]) -> list[tuple[str, FewShotMethod]]:
+    def _named(self, methods: Sequence[str | FewShotMethod] | None) -> list[tuple[str, FewShotMethod]]:
         from fewclip.methods import METHODS  # at import this module is one of them
 
-        if isinstance(methods, str) or not len(methods):
+        if methods is None or isinstance(methods, str) or not len(methods):
             raise self._bad("methods", f"at least one of {', '.join(METHODS)}", methods)
         named = []
         for method in methods:
