@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from fewclip import card
 from fewclip.data import FeatureStore, LabelledSources, display_path
 from fewclip.data.sources import portable_names
@@ -20,6 +22,51 @@ from fewclip.summary import Summary
 
 
 @dataclass(frozen=True)
+class TrainingRows:
+    """What a method was fitted on: enough to fit it again without its images.
+
+    Attributes:
+        features: One row a view, (r, d).
+        images: Which support image each row is a view of, (r,).
+        text: Whether the classes have text features; else class means stand in.
+    """
+
+    features: np.ndarray
+    images: np.ndarray
+    text: bool
+
+    @classmethod
+    def of(cls, method: FewShotMethod, encoded: EncodedImages) -> Self | None:
+        """Those of a fit; None with spatial tokens, which are too many to be kept."""
+        if encoded.features.ndim != 2:
+            return None
+        places = np.unique(encoded.images, return_inverse=True)[1]
+        return cls(encoded.features, places, method.text_features is not None)
+
+    def to_disk(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """(configuration, arrays): rows that are the method's keys are not written twice."""
+        if np.array_equal(self.images, np.arange(len(self.features))):
+            return {"text": self.text, "rows": "keys"}, {}
+        arrays = {"training.features": self.features, "training.images": self.images}
+        return {"text": self.text, "rows": "views"}, arrays
+
+    @classmethod
+    def from_disk(
+        cls, config: Mapping[str, Any] | None, tensors: Mapping[str, np.ndarray], method: FewShotMethod
+    ) -> Self | None:
+        """The rows that ``to_disk`` took apart; None where an adapter has none."""
+        if config is None:
+            return None
+        keys = method.support_features_.cpu().numpy()
+        if config["rows"] == "keys":
+            return cls(keys, np.arange(len(keys)), bool(config["text"]))
+        features, images = tensors["training.features"], tensors["training.images"]
+        if features.shape != (len(images), keys.shape[1]) or set(images.tolist()) != set(range(len(keys))):
+            raise ValueError("training rows that do not go with the support images")
+        return cls(features, images, bool(config["text"]))
+
+
+@dataclass(frozen=True)
 class Adapter:
     """What ``FewShotClassifier.fit`` makes, and what lies on disk.
 
@@ -30,6 +77,7 @@ class Adapter:
         prompts: The sentences of each class, by label in the order of ``method.classes_``.
         support: The labelled images, in the order of the method's keys.
         summary: What the fit did.
+        rows: What the method was fitted on; None if that is not kept.
     """
 
     method: FewShotMethod
@@ -38,6 +86,7 @@ class Adapter:
     prompts: Mapping[Any, list[str]]
     support: tuple[SupportImage, ...]
     summary: Summary
+    rows: TrainingRows | None = None
 
     @classmethod
     def of(
@@ -74,7 +123,8 @@ class Adapter:
             [encoded.keys[i] for i in kept],
             store=store,
         )
-        return cls(method, encoder.name, encoder.fingerprint, prompts, thumbnails, summary)
+        rows = TrainingRows.of(method, encoded)
+        return cls(method, encoder.name, encoder.fingerprint, prompts, thumbnails, summary, rows)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the adapter's folder.
@@ -83,6 +133,7 @@ class Adapter:
             AdapterError: The path is taken, or cannot be written.
         """
         method, tensors = method_state(self.method)
+        training, arrays = (None, {}) if self.rows is None else self.rows.to_disk()
         paths = [f"thumbnails/{i:05d}.jpg" if im.thumbnail else None for i, im in enumerate(self.support)]
         pictures = zip(paths, self.support, strict=True)
         thumbnails = {path: image.thumbnail for path, image in pictures if path is not None}
@@ -96,6 +147,7 @@ class Adapter:
                 for image, path in zip(self.support, paths, strict=True)
             ],
             "fit": facts,
+            "training": training,
             "versions": card.versions(),
         }
         readme = card.write(
@@ -104,7 +156,9 @@ class Adapter:
             str(replace(self.summary, origin=facts["origin"], skipped=facts["skipped"])),
         )
         files = {"README.md": readme.encode(), **thumbnails}
-        return write_adapter(folder, config=config, tensors=tensors, files=files, overwrite=overwrite)
+        return write_adapter(
+            folder, config=config, tensors=tensors | arrays, files=files, overwrite=overwrite
+        )
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
@@ -144,7 +198,8 @@ class Adapter:
             str(summary)  # raises if a figure in it is none
             if len(support) != len(method.support_labels_):
                 raise ValueError(f"{len(support)} support images for {len(method.support_labels_)} keys")
-            return cls(method, encoder["name"], encoder["fingerprint"], prompts, support, summary)
+            rows = TrainingRows.from_disk(config.get("training"), stored.tensors, method)
+            return cls(method, encoder["name"], encoder["fingerprint"], prompts, support, summary, rows)
 
 
 def method_name(method: FewShotMethod) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -41,12 +42,14 @@ from fewclip.intake import (
 )
 from fewclip.methods import FewShotMethod
 from fewclip.predictions import Prediction
+from fewclip.updating import Updatable
 
+_LOG = logging.getLogger(__name__)
 _CHUNK = 1024  # images classified at once: bounds the memory of a bulk prediction
 _TOKEN_CHUNK = 128  # and with spatial tokens, about a hundred vectors an image
 
 
-class FewShotClassifier:
+class FewShotClassifier(Updatable):
     """Classifies images after a few labelled ones per class.
 
     Args:
@@ -154,6 +157,7 @@ class FewShotClassifier:
             if shots > max(data.shots().values()):
                 warnings.warn(f"no class has {shots} images; all images are used", stacklevel=2)
             data = data.take(draw_shots(data.labels, shots, seed=seed))
+        _LOG.info("%s", data.describe())
         check_two_classes(data)
         check_rows(data, skip_unreadable)
         encoder = encoder_of(data, self.encoder)

@@ -15,6 +15,7 @@ import typer
 from fewclip.cli import bench as bench_cli
 from fewclip.cli import data as data_cli
 from fewclip.cli import prompts as prompts_cli
+from fewclip.cli import verbs
 from fewclip.cli.cache import cache
 from fewclip.cli.lists import names, numbers
 from fewclip.cli.options import (
@@ -250,6 +251,10 @@ def explain(
         typer.echo(str(explanation))
     if page is not None:
         _say(f"page      {page}")
+
+
+for verb in (verbs.add, verbs.remove, verbs.sort):
+    app.command()(verb)
 
 
 @app.command()
