@@ -13,11 +13,10 @@ import numpy as np
 
 from fewclip.adapter import Adapter
 from fewclip.data import Names, Prompts, labelled_sources, renamed_classes
-from fewclip.data.sources import Images, Source
+from fewclip.data.sources import Images, Source, check_rows
 from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import EncodedImages
 from fewclip.evaluation.metrics import check_labels
-from fewclip.intake import check_rows
 from fewclip.methods import FewShotMethod
 from fewclip.support_set import Support, find_support, labels_like, refitted, texts_of_new_classes
 

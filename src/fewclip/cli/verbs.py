@@ -11,6 +11,7 @@ import typer
 
 from fewclip.cli.options import (
     AdapterArgument,
+    AdapterEncoder,
     BatchSize,
     Device,
     Json,
@@ -42,6 +43,7 @@ def add(
     output: Output = None,
     prompts: PromptFile = None,
     val: Val = None,
+    encoder: AdapterEncoder = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     skip_unreadable: SkipUnreadable = False,
@@ -59,7 +61,7 @@ def add(
             got="none",
             fix="Pass --label NAME, or one folder of class folders or one table.",
         )
-    classifier = _open(adapter, device, batch_size, quiet)
+    classifier = _open(adapter, encoder, device, batch_size, quiet)
     sentences = None if prompts is None else read_prompts(prompts)
     if label is None:
         classifier.update(Path(images[0]), prompts=sentences, val=val, skip_unreadable=skip_unreadable)
@@ -85,6 +87,7 @@ def remove(
     ] = None,
     output: Output = None,
     val: Val = None,
+    encoder: AdapterEncoder = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     as_json: Json = False,
@@ -97,7 +100,7 @@ def remove(
         raise ParameterError(
             "--image, --label", expected="at least one", got="neither", fix="Name what is to be removed."
         )
-    classifier = _open(adapter, device, batch_size, quiet)
+    classifier = _open(adapter, encoder, device, batch_size, quiet)
     classifier.remove(images=image or [], labels=label or [], val=val)
     _save(classifier, adapter, output, as_json, quiet)
 
@@ -111,6 +114,7 @@ def sort(
     ] = 0.0,
     link: Annotated[bool, typer.Option("--link", help="Symbolic links instead of copies.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without, the plan is shown.")] = False,
+    encoder: AdapterEncoder = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     as_json: Json = False,
@@ -119,7 +123,7 @@ def sort(
     """Copy or link images into folders of their predicted classes; shows the plan unless --yes."""
     from fewclip.sorting import plan_sorting
 
-    classifier = _open(adapter, device, batch_size, quiet)
+    classifier = _open(adapter, encoder, device, batch_size, quiet)
     plan = plan_sorting(classifier, images, out, min_score=min_score, link=link)
     if yes:
         plan = plan.execute()
@@ -134,11 +138,11 @@ def sort(
         raise typer.Exit(3)
 
 
-def _open(adapter: Path, device: str, batch_size: int, quiet: bool) -> FewShotClassifier:
+def _open(adapter: Path, encoder: str | None, device: str, batch_size: int, quiet: bool) -> FewShotClassifier:
     from fewclip.classifier import FewShotClassifier
 
     return FewShotClassifier.from_pretrained(
-        adapter, device=device, batch_size=batch_size, progress=not quiet
+        adapter, encoder=encoder, device=device, batch_size=batch_size, progress=not quiet
     )
 
 
