@@ -25,7 +25,7 @@ from fewclip.data.sources import (
     named_sources,
 )
 from fewclip.encoders.base import Encoder
-from fewclip.encoders.features import EncodedImages, encode_sources
+from fewclip.encoders.features import EncodedImages, encode_sources, mean_of_views
 from fewclip.errors import ParameterError
 from fewclip.evaluation import Evaluation
 from fewclip.evaluation.metrics import check_labels
@@ -65,6 +65,8 @@ class FewShotClassifier(Updatable):
             ``fewclip.data.read_prompts`` gives.
         views: 1: every labelled image as it is. V > 1: V random views of each (crop of 50–100 % of the
             area, flip); costs V times the encoding.
+        test_views: 1: an image is classified as it is. V > 1: the mean probability of V random views of it,
+            cut as for ``views``; costs V times the encoding and seldom helps (docs/performance.md).
         selection, calibration: Passed to a method given by name; see ``FewShotMethod``.
         device: Passed to a method given by name. The encoder has a device of its own.
         random_state: Seed of views and of methods that draw random numbers.
@@ -88,6 +90,7 @@ class FewShotClassifier(Updatable):
         templates: str | Sequence[str] | None = None,
         prompts: Prompts | None = None,
         views: int = 1,
+        test_views: int = 1,
         selection: str = "auto",
         calibration: str = "auto",
         device: str = "auto",
@@ -102,6 +105,7 @@ class FewShotClassifier(Updatable):
         self.templates = templates
         self.prompts = prompts
         self.views = views
+        self.test_views = test_views
         self.selection = selection
         self.calibration = calibration
         self.device = device
@@ -224,14 +228,16 @@ class FewShotClassifier(Updatable):
         with tqdm(total=len(sources), desc=task, unit="image", disable=not self.progress, delay=0.5) as bar:
             for start in range(0, len(sources), step):
                 part = sources[start : start + step]
-                encoded = self._encode(part, self.encoder_, self.method_, progress=bar)
+                encoded = self._encode(part, self.encoder_, self.method_, views=self.test_views, progress=bar)
                 rows = len(encoded.features)
                 probabilities = (
                     self.method_.predict_proba(encoded.features)
                     if rows
                     else np.empty((0, len(self.classes_)))
                 )
-                yield encoded, probabilities
+                yield (
+                    mean_of_views(encoded, probabilities) if self.test_views > 1 else (encoded, probabilities)
+                )
 
     # ---- predict ----
 
@@ -353,7 +359,7 @@ class FewShotClassifier(Updatable):
             folder: What ``save_pretrained`` wrote.
             encoder: Needed if it was fitted with an encoder object of your own.
             device: Where the method computes.
-            options: ``store``, ``batch_size`` and ``progress`` of the constructor.
+            options: ``store``, ``batch_size``, ``test_views`` and ``progress`` of the constructor.
 
         Raises:
             AdapterError: No adapter there, or a damaged one.

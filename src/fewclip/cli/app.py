@@ -33,6 +33,7 @@ from fewclip.cli.options import (
     SkipUnreadable,
     Template,
     TemplateSet,
+    TestViews,
 )
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def predict(
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes a row.")] = 3,
     encoder: AdapterEncoder = None,
+    test_views: TestViews = 1,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     as_json: Json = False,
@@ -162,7 +164,7 @@ def predict(
         found = named_sources(images[0])
     else:
         found = [NamedSource(image.path, image.name) for image in find_images(images, ignored=ignored)]
-    classifier = _open(adapter, encoder, device, batch_size, quiet)
+    classifier = _open(adapter, encoder, device, batch_size, quiet, test_views=test_views)
     top = min(top, len(classifier.classes_))
     names = iter(found)
     rows = (
@@ -190,6 +192,7 @@ def evaluate(
         Optional[Path], typer.Option("--report", help="Folder for an HTML report with pictures.")  # noqa: UP045
     ] = None,
     encoder: AdapterEncoder = None,
+    test_views: TestViews = 1,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     skip_unreadable: SkipUnreadable = False,
@@ -208,7 +211,7 @@ def evaluate(
             got="ready features",
             fix="Leave it out.",
         )
-    classifier = _open(adapter, encoder, device, batch_size, quiet)
+    classifier = _open(adapter, encoder, device, batch_size, quiet, test_views=test_views)
     evaluation = classifier.evaluate(images, skip_unreadable=skip_unreadable)
     if as_json:
         _print_json(evaluation.to_json())
@@ -278,6 +281,8 @@ def embed(
         )  # fmt: skip
     if not quiet:
         _say(f"{done.n_images} images, {done.n_encoded} encoded now, {len(done.errors)} unreadable: {output}")
+        if done.errors:
+            _say(f"unreadable: {done.errors[0][1]}\nall of them are in {output}, with the reason")
         _say(f"next      {_program()} fit {shlex.quote(str(output))} -o NAME.adapter")
     if done.errors:
         raise typer.Exit(3)
@@ -376,11 +381,18 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _open(adapter: Path, encoder: str | None, device: str, batch_size: int, quiet: bool) -> FewShotClassifier:
+def _open(
+    adapter: Path, encoder: str | None, device: str, batch_size: int, quiet: bool, *, test_views: int = 1
+) -> FewShotClassifier:
     from fewclip.classifier import FewShotClassifier
 
     return FewShotClassifier.from_pretrained(
-        adapter, encoder=encoder, device=device, batch_size=batch_size, progress=not quiet
+        adapter,
+        encoder=encoder,
+        device=device,
+        batch_size=batch_size,
+        test_views=test_views,
+        progress=not quiet,
     )
 
 

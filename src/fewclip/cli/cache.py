@@ -25,6 +25,7 @@ _AGE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*([hdw])", re.IGNORECASE | re.ASCII
 def info(as_json: Json = False) -> None:
     """Say where the feature store is, how large, and what it holds of which encoder."""
     from fewclip.data._sizes import show_size
+    from fewclip.data.thumbnails import KIND
 
     with _store() as store:
         found = _describe(store)
@@ -36,8 +37,12 @@ def info(as_json: Json = False) -> None:
     typer.echo(f"size      {show_size(found['bytes'])} of {'any' if limit is None else show_size(limit)}")
     typer.echo(f"features  {found['features']}")
     for row in found["encoders"]:
-        counts = f"{row['images']} images, {row['features']} features"
-        typer.echo(f"encoder   {row['fingerprint']}: {counts}, last used {row['last_used']}")
+        what, counts = "encoder", f"{row['images']} images, {row['features']} features"
+        if row["fingerprint"].endswith("/texts"):
+            what, counts = "prompts", f"{row['images']} lists of sentences"
+        elif row["fingerprint"] == KIND:
+            what, counts = "pictures", f"{row['images']} images"
+        typer.echo(f"{what:<8}  {row['fingerprint']}: {counts}, last used {row['last_used']}")
 
 
 @cache.command()

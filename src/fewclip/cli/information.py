@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +17,12 @@ from fewclip.encoders import ENCODERS, load_encoder
 from fewclip.errors import FewclipError, ParameterError
 from fewclip.methods import METHODS
 
+_KINDS = {
+    "hf:ORG/NAME": "CLIP, SigLIP, … of the Hugging Face hub, or hf:FOLDER; needs fewclip[hf].",
+    "onnx:FOLDER": "What `fewclip export-encoder` wrote; needs fewclip[onnx].",
+    "module:callable": "Your own, see docs/encoders.md.",
+}
+
 
 def describe() -> dict[str, list[dict[str, str]]]:
     """Methods and encoders with the first line of their documentation."""
@@ -25,6 +31,7 @@ def describe() -> dict[str, list[dict[str, str]]]:
         "encoders": [
             {"name": "pocket", "what": "Embedded, offline, small; a stand-in for CLIP, not CLIP."},
             *({"name": name, "what": ""} for name in ENCODERS if name != "pocket"),
+            *({"name": name, "what": what} for name, what in _KINDS.items()),
         ],
     }
 
@@ -91,6 +98,10 @@ def checks() -> list[Check]:
         *(_package(name, None) for name in _REQUIRED),
         *(_package(name, extra) for name, extra in _EXTRAS.items()),
         _encoder(),
+        _kind("encoders hf:", ("transformers", "sentencepiece"), "hf", _hub()),
+        _kind("encoders onnx:", ("onnxruntime", "tokenizers"), "onnx", "folders of fewclip export-encoder"),
+        _kind("export-encoder", ("onnx", "onnxruntime", "transformers"), "hf,onnx", "hf: to onnx:"),
+        _formats(),
         _device(),
         _store(),
     ]
@@ -112,6 +123,30 @@ def _encoder() -> Check:
     except FewclipError as error:
         return Check("encoder pocket", False, True, str(error))
     return Check("encoder pocket", True, True, f"{features.shape[1]} channels, {encoder.fingerprint}")
+
+
+def _kind(name: str, packages: Sequence[str], extra: str, detail: str) -> Check:
+    """Whether a kind of encoder can be opened here, without importing what takes seconds."""
+    absent = [package for package in packages if importlib.util.find_spec(package) is None]
+    if absent:
+        return Check(name, False, True, f'no {", ".join(absent)}: pip install "fewclip[{extra}]"')
+    return Check(name, True, True, detail)
+
+
+def _hub() -> str:
+    """Where models of the hub come from."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "from folders and the cache alone: HF_HUB_OFFLINE is set"
+    return "from folders, the cache, or the Hugging Face hub"
+
+
+def _formats() -> Check:
+    from PIL import features
+
+    names = ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM"]
+    names += [name for name in ("WebP", "AVIF") if features.check(name.lower())]
+    names += ["HEIC"] if importlib.util.find_spec("pillow_heif") else []
+    return Check("image formats", True, True, ", ".join(names))
 
 
 def _device() -> Check:

@@ -14,6 +14,9 @@ AdapterEncoder = Annotated[
 ]
 Method = Annotated[str, typer.Option("--method", help="Few-shot method; see `fewclip list`.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
+TestViews = Annotated[
+    int, typer.Option("--test-views", min=1, help="Mean of this many random views; 1: the image as it is.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images handed to the encoder at once.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -72,6 +72,20 @@ def require_readable(
             got=f"{len(errors)} that cannot be read",
             fix="Check the files.",
         )
+
+
+def mean_of_views(encoded: EncodedImages, rows: np.ndarray) -> tuple[EncodedImages, np.ndarray]:
+    """One row for every image, the mean over its views; of the features, the first view's.
+
+    Args:
+        encoded: Images of which each has one or more rows, next to each other.
+        rows: What belongs to each row, (r, c).
+    """
+    images, starts, counts = np.unique(encoded.images, return_index=True, return_counts=True)
+    if len(images) == len(rows):
+        return encoded, rows
+    means = np.add.reduceat(rows, starts, axis=0) / counts[:, None]
+    return replace(encoded, features=encoded.features[starts], images=images), means
 
 
 def encode_sources(
