@@ -43,6 +43,7 @@ from fewclip.intake import (
 from fewclip.methods import FewShotMethod
 from fewclip.predictions import Prediction
 from fewclip.updating import Updatable
+from fewclip.verdicts import Doubts, Verdict
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1024  # images classified at once: bounds the memory of a bulk prediction
@@ -241,14 +242,68 @@ class FewShotClassifier(Updatable):
 
     # ---- predict ----
 
-    def predict(self, images: Images) -> np.ndarray:
+    def predict(self, images: Images, **doubts: Any) -> np.ndarray:
         """Labels, (n,), of paths, PIL images, a folder or a glob.
+
+        Args:
+            images: The images.
+            doubts: ``unknown="auto"`` and ``keep`` say "unknown" to images of none of the classes,
+                ``answer_only=0.95`` says "unsure" where too many answers would be wrong; see ``Doubts``.
 
         Raises:
             ImageError: An image cannot be read; ``classify`` gives such rows an error instead.
+            ParameterError: More than the labels can promise.
         """
-        probabilities = self.predict_proba(images)
-        return self.classes_[probabilities.argmax(1)]
+        labels = []
+        for prediction in self.classify(images, top=1, **doubts):
+            if prediction.error is not None:
+                raise prediction.error
+            labels.append(prediction)
+        place = self._place
+        best = self.classes_[np.array([place[row.labels[0]] for row in labels], dtype=int)]
+        doubtful = [row.extra.get("label") for row in labels]
+        if not any(doubtful):
+            return best
+        best = best if best.dtype.kind in "OU" else best.astype(object)
+        return np.where([label is None for label in doubtful], best, np.array(doubtful))
+
+    def predict_set(self, images: Images, coverage: float = 0.9, **options: Any) -> np.ndarray:
+        """The classes that each image may be of, (n, c), bool; see ``FewShotMethod.predict_set``.
+
+        Raises:
+            ImageError: An image cannot be read.
+            ParameterError: More than the labels can promise.
+        """
+        method = self._fitted().method
+        Doubts(coverage=coverage).check(method, test_views=self.test_views)
+        rows = [np.empty((0, len(self.classes_)), dtype=bool)]
+        for encoded, _ in self._classified([im.source for im in named_sources(images)], "predict"):
+            for error in encoded.errors.values():
+                raise error
+            rows.append(method.predict_set(encoded.features, coverage, **options))
+        return np.concatenate(rows)
+
+    def calibrate(
+        self, images: Images, labels: Sequence[str] | None = None, *, skip_unreadable: bool = False
+    ) -> Self:
+        """Lets guarantees rest on labelled images that nothing was chosen by; they are then exact.
+
+        Images that it was fitted on are left out, with a warning. Saved with the adapter.
+
+        Args:
+            images: A folder of class folders (or its validation split), a table, or a list of images.
+            labels: The label of each image of a list.
+            skip_unreadable: Leave out images that cannot be read instead of raising.
+        """
+        adapter = self._fitted()
+        data = labelled_sources(images, labels, prefer="val")
+        check_rows(data, skip_unreadable)
+        check_labels("labels", np.array(data.labels), self.classes_)
+        encoded = self._encode(data.sources, self.encoder_, adapter.method)
+        encoded.require(data.origin, skip_unreadable=skip_unreadable)
+        rows = rows_not_in([image.sha256 for image in adapter.support], encoded, data)
+        adapter.method.calibrate(encoded.features[rows], np.array(data.labels)[encoded.images[rows]])
+        return self
 
     def predict_proba(self, images: Images) -> np.ndarray:
         """Probabilities, (n, c), columns in the order of ``classes_``.
@@ -266,7 +321,7 @@ class FewShotClassifier(Updatable):
             rows.append(probabilities)
         return np.concatenate(rows)
 
-    def classify(self, images: Images, *, top: int | None = None) -> Iterator[Prediction]:
+    def classify(self, images: Images, *, top: int | None = None, **doubts: Any) -> Iterator[Prediction]:
         """One row for every image, in order; one that cannot be read has an error instead of classes.
 
         Rows come as they are ready, so millions of images need no more memory than a thousand.
@@ -274,8 +329,11 @@ class FewShotClassifier(Updatable):
         Args:
             images: Paths, PIL images, a folder or a glob.
             top: Classes a row, at least 1; None: all.
+            doubts: What else to say: ``coverage=0.9``, ``unknown="auto"``, ``answer_only=0.95``; see
+                ``Doubts``.
         """
-        self._fitted()
+        asked, method = Doubts(**doubts), self._fitted().method
+        asked.check(method, test_views=self.test_views)
         if top is not None and top < 1:
             raise ParameterError(
                 "top", expected="at least 1", got=repr(top), fix="Leave it out for all classes."
@@ -283,17 +341,25 @@ class FewShotClassifier(Updatable):
         found = named_sources(images)
         images_left = iter(found)
         for encoded, probabilities in self._classified([image.source for image in found], "predict"):
-            rows = iter(probabilities)
+            rows = zip(probabilities, asked.of(method, encoded.features), strict=True)
             for i, image in zip(range(len(encoded.keys)), images_left, strict=False):
                 if i in encoded.errors:
                     yield Prediction(image.name, error=encoded.errors[i])
                 else:
-                    yield self._prediction(image.name, next(rows), top)
+                    yield self._prediction(image.name, *next(rows), top)
 
-    def _prediction(self, name: str, probabilities: np.ndarray, top: int | None) -> Prediction:
+    def _prediction(
+        self, name: str, probabilities: np.ndarray, verdict: Verdict, top: int | None
+    ) -> Prediction:
         order = np.argsort(-probabilities, kind="stable")[:top]
         labels = tuple(str(label) for label in self.classes_[order])
-        return Prediction(name, labels, tuple(probabilities[order].tolist()))
+        scores = tuple(probabilities[order].tolist())
+        return Prediction(name, labels, scores, extra=verdict.columns(labels[0]))
+
+    @property
+    def _place(self) -> dict[str, int]:
+        """Column of each class, by its name."""
+        return {str(label): i for i, label in enumerate(self.classes_)}
 
     def evaluate(
         self, images: Images, labels: Sequence[str] | None = None, *, skip_unreadable: bool = False

@@ -6,8 +6,8 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,20 +30,23 @@ class Prediction:
         labels: Classes by falling probability; empty if the image could not be read.
         scores: Their probabilities.
         error: What is wrong with the image; None if nothing.
+        extra: Further columns, or others than the above would be: ``set``, ``guess``, ``label``.
     """
 
     name: str
     labels: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     error: FewclipError | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def row(self, top: int) -> dict[str, Any]:
-        """``path, label, score, top2_label, top2_score, …, error`` with None where there is nothing."""
+    def row(self, top: int, columns: Sequence[str] = ()) -> dict[str, Any]:
+        """``path, label, score, top2_label, …, COLUMNS, error`` with None where there is nothing."""
         row: dict[str, Any] = {"path": self.name}
         for k in range(top):
             prefix = "" if k == 0 else f"top{k + 1}_"
             row[f"{prefix}label"] = self.labels[k] if k < len(self.labels) else None
             row[f"{prefix}score"] = round(self.scores[k], 6) if k < len(self.scores) else None
+        row |= dict.fromkeys(columns) | self.extra
         row["error"] = str(self.error) if self.error else None
         return row
 
@@ -57,7 +60,12 @@ class Written:
 
 
 def write_predictions(
-    predictions: Iterable[Prediction], target: Path | None, *, top: int, as_json: bool = False
+    predictions: Iterable[Prediction],
+    target: Path | None,
+    *,
+    top: int,
+    columns: Sequence[str] = (),
+    as_json: bool = False,
 ) -> Written:
     """Writes one row a prediction.
 
@@ -65,6 +73,7 @@ def write_predictions(
         predictions: The rows, in order.
         target: A .csv, .jsonl or .parquet file; None: stdout, as CSV or JSON Lines.
         top: Classes a row.
+        columns: Further columns, which ``Prediction.extra`` may fill.
         as_json: JSON Lines on stdout.
 
     Raises:
@@ -73,10 +82,10 @@ def write_predictions(
     """
     if target is None:
         write = _write_jsonl if as_json else _write_csv
-        return write(predictions, sys.stdout, top)
+        return write(predictions, sys.stdout, top, columns)
     check_target(target)
     with written_aside(target) as file:
-        return _write(predictions, file, target.suffix.lower(), top)
+        return _write(predictions, file, target.suffix.lower(), top, columns)
 
 
 def check_target(target: Path) -> None:
@@ -101,39 +110,41 @@ def check_target(target: Path) -> None:
         )
 
 
-def _write(predictions: Iterable[Prediction], file: Any, suffix: str, top: int) -> Written:
+def _write(
+    predictions: Iterable[Prediction], file: Any, suffix: str, top: int, more: Sequence[str]
+) -> Written:
     if suffix == ".parquet":
-        return _write_parquet(predictions, file, top)
+        return _write_parquet(predictions, file, top, more)
     with open(file.fileno(), "w", encoding="utf-8", newline="", closefd=False) as text:
-        return (_write_csv if suffix == ".csv" else _write_jsonl)(predictions, text, top)
+        return (_write_csv if suffix == ".csv" else _write_jsonl)(predictions, text, top, more)
 
 
-def _write_csv(predictions: Iterable[Prediction], file: TextIO, top: int) -> Written:
+def _write_csv(predictions: Iterable[Prediction], file: TextIO, top: int, more: Sequence[str]) -> Written:
     written = Written()
-    writer = csv.DictWriter(file, list(Prediction("").row(top)), lineterminator="\n")
+    writer = csv.DictWriter(file, list(Prediction("").row(top, more)), lineterminator="\n")
     writer.writeheader()
     for prediction in predictions:
-        writer.writerow(prediction.row(top))
+        writer.writerow(prediction.row(top, more))
         _count(written, prediction)
     return written
 
 
-def _write_jsonl(predictions: Iterable[Prediction], file: TextIO, top: int) -> Written:
+def _write_jsonl(predictions: Iterable[Prediction], file: TextIO, top: int, more: Sequence[str]) -> Written:
     written = Written()
     for prediction in predictions:
-        file.write(json.dumps(prediction.row(top), ensure_ascii=False) + "\n")
+        file.write(json.dumps(prediction.row(top, more), ensure_ascii=False) + "\n")
         _count(written, prediction)
     return written
 
 
-def _write_parquet(predictions: Iterable[Prediction], file: Any, top: int) -> Written:
+def _write_parquet(predictions: Iterable[Prediction], file: Any, top: int, more: Sequence[str]) -> Written:
     arrow, parquet = load_pyarrow(otherwise=_OTHERWISE)
-    columns = list(Prediction("").row(top))
+    columns = list(Prediction("").row(top, more))
     schema = arrow.schema([(c, arrow.float64() if c.endswith("score") else arrow.string()) for c in columns])
     written, rows = Written(), []
     with parquet.ParquetWriter(file, schema) as writer:
         for prediction in predictions:
-            rows.append(prediction.row(top))
+            rows.append(prediction.row(top, more))
             _count(written, prediction)
             if len(rows) == _ROWS:
                 writer.write_table(arrow.Table.from_pylist(rows, schema))

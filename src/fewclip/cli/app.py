@@ -21,19 +21,26 @@ from fewclip.cli.lists import names, numbers
 from fewclip.cli.options import (
     AdapterArgument,
     AdapterEncoder,
+    AnswerOnly,
     BatchSize,
+    CalibrationImages,
+    Classwise,
+    Coverage,
     Device,
     Encoder,
     Json,
+    Keep,
     Method,
     Overwrite,
     PromptFile,
     Quiet,
     Seed,
+    SetScore,
     SkipUnreadable,
     Template,
     TemplateSet,
     TestViews,
+    Unknown,
 )
 
 if TYPE_CHECKING:
@@ -148,14 +155,24 @@ def predict(
     top: Annotated[int, typer.Option("--top", min=1, help="Classes a row.")] = 3,
     encoder: AdapterEncoder = None,
     test_views: TestViews = 1,
+    coverage: Coverage = None,
+    set_score: SetScore = "lac",
+    classwise: Classwise = False,
+    unknown: Unknown = None,
+    keep: Keep = 0.95,
+    answer_only: AnswerOnly = None,
+    calibration_images: CalibrationImages = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Classify images: one row each, in order; unreadable ones get an error in theirs (exit code 3)."""
+    import dataclasses
+
     from fewclip.data import NamedSource, display_path, find_images, is_features, is_listed, named_sources
-    from fewclip.predictions import Prediction, check_target, write_predictions
+    from fewclip.predictions import check_target, write_predictions
+    from fewclip.verdicts import Doubts
 
     if output is not None:
         check_target(output)
@@ -166,22 +183,53 @@ def predict(
         found = [NamedSource(image.path, image.name) for image in find_images(images, ignored=ignored)]
     classifier = _open(adapter, encoder, device, batch_size, quiet, test_views=test_views)
     top = min(top, len(classifier.classes_))
+    if calibration_images is not None:
+        classifier.calibrate(calibration_images)
+    doubts = Doubts(
+        coverage=coverage, set_score=set_score, classwise=classwise,
+        unknown=unknown, keep=keep, answer_only=answer_only,
+    )  # fmt: skip
+    doubts.check(classifier.method_, test_views=test_views)
     names = iter(found)
     rows = (
-        Prediction(next(names).name, row.labels, row.scores, row.error)
-        for row in classifier.classify([image.source for image in found], top=top)
+        dataclasses.replace(row, name=next(names).name)
+        for row in classifier.classify([image.source for image in found], top=top, **vars(doubts))
     )
-    written = write_predictions(rows, output, top=top, as_json=as_json)
+    written = write_predictions(rows, output, top=top, columns=doubts.columns, as_json=as_json)
     if not quiet:
         where = output or "stdout"
         done = written.rows - written.errors
         _say(f"{done} of {written.rows} images classified, {written.errors} unreadable; rows are in {where}")
+        if promise := doubts.promise(classifier.method_):
+            _say(f"promise   {promise}")
         if ignored:
             _say(f"{len(ignored)} files are no images and have no row, the first: {display_path(ignored[0])}")
         if written.rows > written.errors:
             _say(f"next      {_program()} explain {shlex.quote(str(adapter))} IMAGE")
     if written.errors:
         raise typer.Exit(3)
+
+
+@app.command()
+def calibrate(
+    adapter: AdapterArgument,
+    images: Annotated[Path, typer.Argument(help="Labelled images it has not seen: folder or CSV.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new adapter; default: the same one.")
+    ] = None,
+    encoder: AdapterEncoder = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    skip_unreadable: SkipUnreadable = False,
+    quiet: Quiet = False,
+) -> None:
+    """Let the guarantees of an adapter rest on labelled images that it has not seen: they are then exact."""
+    classifier = _open(adapter, encoder, device, batch_size, quiet)
+    classifier.calibrate(images, skip_unreadable=skip_unreadable)
+    folder = classifier.save_pretrained(output or adapter, overwrite=output is None)
+    if not quiet:
+        _say(f"promise   {classifier.method_.promise()}\nsaved     {folder}")
+        _say(f"next      {_program()} predict {shlex.quote(str(folder))} IMAGES --coverage 0.9")
 
 
 @app.command()

@@ -42,3 +42,26 @@ PromptFile = Annotated[
         help='JSON {"class": ["sentence", …], …}, CSV class,sentence, or text with one template a line.',
     ),
 ]
+Coverage = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--coverage", help="Add a set of classes that holds the true one, in this share of images."),
+]
+SetScore = Annotated[
+    str, typer.Option("--set-score", help="lac: smallest sets; raps: larger where images are hard.")
+]
+Classwise = Annotated[bool, typer.Option("--classwise", help="The coverage holds for every class.")]
+Unknown = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--unknown", help='Say "unknown" to images of no class: auto, mcm, energy, affinity, mahalanobis.'
+    ),
+]
+Keep = Annotated[float, typer.Option("--keep", help="Share of images of known classes that --unknown keeps.")]
+AnswerOnly = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--answer-only", help='Say "unsure" unless this share of the answers is right (0.95).'),
+]
+CalibrationImages = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--calibration-images", help="Labelled images it has not seen: guarantees rest on them."),
+]

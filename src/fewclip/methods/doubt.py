@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class Doubting:
         support_features_: Tensor
         support_labels_: Tensor
 
-    def calibrate(self: Any, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Self:
+    def calibrate(self: Any, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Any:
         """Keeps labelled images that nothing was chosen by: guarantees then rest on them, and are exact.
 
         Neither labels nor probabilities change.
