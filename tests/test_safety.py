@@ -16,7 +16,10 @@ from fewclip.methods import METHODS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SEEDS = (0, 1, 2, secrets.randbelow(2**31))
-CACHE, TRAINED = ("tip-adapter", "tip-x", "ape"), ("clip-adapter", "tip-adapter-f", "ape-t", "gda", "proker")
+CACHE, TRAINED = (
+    ("tip-adapter", "tip-x", "ape"),
+    ("clip-adapter", "tip-adapter-f", "ape-t", "gda", "proker", "timo"),
+)
 
 
 def gains(stress, method, shots, *, compare, **parameters):

@@ -28,6 +28,8 @@ SETTINGS = {
     "ape-t": {"alpha": 1.0, "beta": 4.0, "n_channels": 20},
     "gda": {"alpha": 0.05},
     "proker": {"alpha": 1.0, "beta": 2.0, "ridge": 0.1},
+    "timo": {"alpha": 0.05},
+    "timo-s": {"alpha": 0.05},
 }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from reference import closed_form as slow
+from reference.naive import unit
 from reference.tasks import make_task
 
 from fewclip.errors import ParameterError
@@ -14,14 +15,17 @@ from fewclip.functional import (
     gda_head,
     gda_left_out,
     gda_logits,
+    guided_text,
     proker_coefficients,
     proker_kernel,
     proker_large,
     proker_logits,
     proker_residuals,
     ss_text_logits,
+    text_samples,
+    timo_logits,
 )
-from fewclip.methods import GDA, ProKeR, SSText
+from fewclip.methods import GDA, TIMO, TIMOS, ProKeR, SSText
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -237,6 +241,97 @@ def test_proker_refuses_settings_that_mean_nothing(name):
     for value in (-1.0, "best", np.nan, None, *([0] if name == "ridge" else [])):
         with pytest.raises(ParameterError, match=rf"{name}.*ProKeR"):
             ProKeR(task.T, **{name: value}).fit(task.X, task.y)
+
+
+# ---- TIMO ----
+
+
+def with_prompts(task, numbers, noise=0.5, seed=0):
+    """Several prompts of each class around its text, some further from it."""
+    rng = np.random.default_rng(seed)
+    return [
+        unit(t + noise * (1 + np.arange(p))[:, None] * rng.normal(size=(p, len(t))) / len(t) ** 0.5)
+        for p, t in zip(numbers, task.T, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("d", [6, 40], ids=["more rows than channels", "fewer"])
+@pytest.mark.parametrize("shots", [(4, 4, 4), (1, 1, 1), (5, 1, 3)])
+@pytest.mark.parametrize(("g", "n"), [(50.0, None), (5.0, 2)])
+def test_timo_is_its_formula(d, shots, g, n):
+    task = make_task(shots, d=d)
+    prompts = with_prompts(task, (1, 3, 5))
+    expected = slow.timo(task.Xq, task.X, task.y, prompts, alpha=0.2, s=50, g=g, n=n)
+    clf = TIMO(prompts, alpha=0.2, guidance=g, n_prompts=n, logit_scale=50.0).fit(task.X, task.y)
+    np.testing.assert_allclose(clf.predict_logits(task.Xq), expected, rtol=1e-4, atol=2e-3)
+    rows, owners = torch.as_tensor(np.concatenate(prompts)).float(), torch.tensor([0, 1, 1, 1, 2, 2, 2, 2, 2])
+    f, X, y, _ = tensors(task)
+    logits = timo_logits(f, X, y, rows, owners, 3, alpha=0.2, logit_scale=50.0, guidance=g, n_prompts=n)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=2e-3)
+    order = [2, 0, 1]
+    named = TIMO(
+        [prompts[i] for i in order], classes=order, alpha=0.2, guidance=g, n_prompts=n, logit_scale=50.0
+    )
+    again = named.fit(task.X, task.y).predict_logits(task.Xq)
+    np.testing.assert_allclose(again, expected, rtol=1e-4, atol=2e-3)
+
+
+def test_guided_text_by_hand():
+    # Prompts (1, 0) and (0, 1), the image exactly between and exactly on one of them.
+    prompts, owners = torch.eye(2), torch.zeros(2, dtype=torch.int64)
+    between = torch.tensor([0.5**0.5, 0.5**0.5])
+    np.testing.assert_allclose(guided_text(prompts, owners, between, 1, guidance=50.0), [[0.5**0.5] * 2])
+    on_one = torch.tensor([1.0, 0.0])  # a = softmax(ln 3 · (1, 0)) = (3, 1)/4
+    text = guided_text(prompts, owners, on_one, 1, guidance=float(np.log(3)))
+    np.testing.assert_allclose(text, np.array([[3, 1]]) / 10**0.5, rtol=1e-6)
+    mean = guided_text(prompts, owners, torch.zeros(2), 1, guidance=50.0)  # a class without images
+    np.testing.assert_allclose(mean, [[0.5**0.5] * 2])
+    samples, classes = text_samples(prompts, owners, torch.tensor([0.2, 0.9]), n_prompts=1)
+    np.testing.assert_allclose(samples, [[0, 0.9]])
+    assert classes.tolist() == [0]
+
+
+def test_a_class_without_images_has_no_text_samples():
+    task = make_task((4, 0, 3))
+    prompts = with_prompts(task, (2, 2, 2))
+    clf = TIMO(prompts, classes=range(3), alpha=0.2).fit(task.X, task.y)
+    np.testing.assert_array_equal(clf.weights_[1], np.zeros(24))
+    np.testing.assert_allclose(clf.guided_text_[1], clf.text_features_[1], atol=1e-6)
+
+
+def test_images_choose_good_prompts_and_timo_s_chooses_how_sharply():
+    # Of eight prompts of a class seven are noise: images know the good one.
+    task, rng = make_task((4,) * 20, d=64, text_noise=0.3, n_queries=400), np.random.default_rng(1)
+    prompts = [unit(np.vstack([t, rng.normal(size=(7, 64)) / 8])) for t in task.T]
+    timo, timo_s = (M(prompts, logit_scale=30.0).fit(task.X, task.y) for M in (TIMO, TIMOS))
+    zero_shot = (task.Xq @ timo.text_features_.numpy().T).argmax(1) == task.yq
+    assert timo.guided_share_ > 0.3
+    assert timo.score(task.Xq, task.yq) > zero_shot.mean() + 0.05
+    assert timo_s.score(task.Xq, task.yq) > zero_shot.mean() + 0.05
+    assert {"guidance", "n_prompts", "alpha"} == timo_s.selection_.settings.keys()
+    val = make_task((4,) * 20, d=64, seed=2)
+    TIMOS(prompts).fit(task.X, task.y, X_val=val.X, y_val=val.y)
+
+
+def test_useless_images_choose_no_prompts():
+    task, rng = make_task((4,) * 10, d=64, text_noise=0.3), np.random.default_rng(1)
+    clf = TIMO(with_prompts(task, (6,) * 10)).fit(unit(rng.normal(size=task.X.shape)), task.y)
+    assert (clf.alpha_, clf.guided_share_) == (0, 0)
+    np.testing.assert_allclose(clf.base_text_, clf.text_features_, atol=1e-6)
+
+
+def test_timo_on_real_features(caltech):
+    assert gain(caltech, TIMO, 4) > 1.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("alpha", -1.0), ("guidance", -1.0), ("guidance", "best"), ("n_prompts", 0), ("n_prompts", 1.5)],
+)
+def test_timo_refuses_settings_that_mean_nothing(name, value):
+    task = make_task()
+    with pytest.raises(ParameterError, match=rf"{name}.*TIMO"):
+        TIMO(task.T, **{name: value}).fit(task.X, task.y)
 
 
 # ---- SS-Text+ ----

@@ -47,10 +47,19 @@ PUBLISHED = {
     "GDA": {"alpha": 0.5},
     "ProKeR": {"alpha": 1.0, "beta": 2.0, "ridge": 0.1},
     "SSText": {"safe": False},
+    "TIMO": {"alpha": 0.5},
+    "TIMOS": {"alpha": 0.5, "guidance": 20.0, "n_prompts": None},
     "LinearProbe": {"penalty": 0.1, "safe": False},
     "CLAP": {"penalty": 1.0, "safe": False},
 }
-OF_VIEWS = {"Ensemble", "Auto", "GDA", "ProKeR"}  # look at every view, not at the mean of an image's views
+OF_VIEWS = {
+    "Ensemble",
+    "Auto",
+    "GDA",
+    "ProKeR",
+    "TIMO",
+    "TIMOS",
+}  # look at every view, not at the mean of an image's views
 SCALED = {"Ensemble", "Auto", "ProKeR", "SSText"}  # the logit scale belongs to more than the text term
 NO_CACHE = {
     "Ensemble",
@@ -60,6 +69,8 @@ NO_CACHE = {
     "GDA",
     "ProKeR",
     "SSText",
+    "TIMO",
+    "TIMOS",
     "LinearProbe",
     "CLAP",
 }  # what the images taught is not only in keys
@@ -337,7 +348,9 @@ def test_string_labels_and_text_rows_in_any_order(Method):
     )
     shuffled = np.array([3, 0, 4, 1, 2])
     again = Method(task.T[shuffled], classes=NAMES[shuffled].tolist()).fit(task.X, NAMES[task.y].tolist())
-    np.testing.assert_allclose(again.predict_logits(task.Xq), clf.predict_logits(task.Xq), atol=1e-3)
+    expected = clf.predict_logits(task.Xq)
+    rounding = 1e-6 * np.abs(expected).max()  # of float32: logits of strong images reach thousands
+    np.testing.assert_allclose(again.predict_logits(task.Xq), expected, atol=1e-3 + rounding)
 
 
 @methods
@@ -465,7 +478,8 @@ def test_prompts_are_averaged(Method):
     one = Method(prompts).fit(task.X, task.y)
     other = Method(means).fit(task.X, task.y)
     np.testing.assert_allclose(one.text_features_, means, atol=1e-6)
-    np.testing.assert_allclose(one.predict_logits(task.Xq), other.predict_logits(task.Xq), atol=1e-3)
+    if Method.__name__ not in ("TIMO", "TIMOS"):  # which look at every prompt
+        np.testing.assert_allclose(one.predict_logits(task.Xq), other.predict_logits(task.Xq), atol=1e-3)
     named = Method([torch.as_tensor(prompts[i]) for i in (2, 0, 1)], classes=[2, 0, 1]).fit(task.X, task.y)
     np.testing.assert_allclose(named.predict_logits(task.Xq), one.predict_logits(task.Xq), atol=1e-3)
 

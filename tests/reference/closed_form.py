@@ -81,3 +81,22 @@ def proker_correction(f, X, y, T, *, beta, ridge, w=None):
 def proker(f, X, y, T, *, s, beta, ridge, alpha=1.0, w=None):
     X, T = np.array(X, dtype=float), np.array(T, dtype=float)
     return zero_shot(f, T, s) + s * alpha * proker_correction(f, X, y, T, beta=beta, ridge=ridge, w=w)
+
+
+def timo(f, X, y, prompts, *, alpha, s, g=50.0, n=None):
+    """``prompts``: for each class its unit-norm rows."""
+    c, text, rows, labels = len(prompts), [], list(np.array(X, dtype=float)), list(y)
+    for k in range(c):
+        own = [X[i] for i in range(len(y)) if y[i] == k]
+        if not own:
+            text.append(unit([sum(prompts[k])])[0])
+            continue
+        v = unit([sum(own)])[0]
+        m = [float(np.dot(v, t)) for t in prompts[k]]
+        norm = math.sqrt(sum(value * value for value in m))
+        a = [math.exp(g * value / norm) for value in m]
+        text.append(unit([sum(w * t for w, t in zip(a, prompts[k], strict=True))])[0])
+        best = sorted(range(len(m)), key=lambda p: -m[p])[: len(m) if n is None else n]
+        rows += [m[p] * prompts[k][p] for p in best]
+        labels += [k] * len(best)
+    return zero_shot(f, text, s) + alpha * gda_scores(f, rows, labels, None, c=c)

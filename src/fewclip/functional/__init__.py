@@ -43,6 +43,7 @@ from fewclip.functional.refinement import (
 )
 from fewclip.functional.search import best_alpha, best_of_intervals, spread, winning_intervals
 from fewclip.functional.ss_text import ss_text_logits, ss_text_weights
+from fewclip.functional.timo import guided_text, prompt_matches, text_samples, timo_logits
 from fewclip.functional.tip_x import tip_x_affinity, tip_x_divergence
 from fewclip.functional.zero_shot import unit, zero_shot_logits
 
@@ -73,6 +74,7 @@ __all__ = [
     "gda_head",
     "gda_left_out",
     "gda_logits",
+    "guided_text",
     "held_to_range",
     "inter_class_similarity",
     "inter_class_variance",
@@ -84,6 +86,7 @@ __all__ = [
     "proker_large",
     "proker_logits",
     "proker_residuals",
+    "prompt_matches",
     "refine_channels",
     "refinement_criterion",
     "shots_per_class",
@@ -91,6 +94,8 @@ __all__ = [
     "ss_text_logits",
     "ss_text_weights",
     "text_pull",
+    "text_samples",
+    "timo_logits",
     "tip_adapter_logits",
     "tip_x_affinity",
     "tip_x_divergence",

@@ -13,6 +13,7 @@ from fewclip.methods.linear_probe import LinearProbe
 from fewclip.methods.prior_refinement import PriorRefinement
 from fewclip.methods.proker import ProKeR
 from fewclip.methods.ss_text import SSText
+from fewclip.methods.timo import TIMO, TIMOS
 from fewclip.methods.tip_adapter import TipAdapter
 from fewclip.methods.tip_adapter_f import TipAdapterF
 from fewclip.methods.tip_x import TipX
@@ -30,6 +31,8 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "gda": GDA,
     "proker": ProKeR,
     "ss-text": SSText,
+    "timo": TIMO,
+    "timo-s": TIMOS,
     "linear-probe": LinearProbe,
     "clap": CLAP,
     "ensemble": Ensemble,
@@ -43,6 +46,8 @@ __all__ = [
     "CLAP",
     "GDA",
     "METHODS",
+    "TIMO",
+    "TIMOS",
     "Auto",
     "CLIPAdapter",
     "Ensemble",
