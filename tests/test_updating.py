@@ -19,8 +19,8 @@ NAMES = ("blue", "green", "red")
 QUERIES = [drawing(colour, 50 + i) for colour in COLOURS for i in range(3)]
 
 
-def classifier(encoder=None, method: str = "ape", **more) -> FewShotClassifier:
-    options = {"store": FeatureStore.in_memory(), "progress": False, **more}
+def classifier(encoder=None, method: str = "tip-adapter", **more) -> FewShotClassifier:
+    options = {"store": FeatureStore.in_memory(), "progress": False, "calibration": "none", **more}
     return FewShotClassifier(encoder or FakeEncoder(), method, **options)
 
 
@@ -116,6 +116,22 @@ def test_images_that_are_there_are_not_counted_twice(few):
     with pytest.warns(UserWarning, match="1 images are there already"):
         clf.update([drawing("red", 31), drawing("red", 31)], ["red", "red"])
     assert clf.summary_.shots["red"] == 5
+
+
+def test_added_photos_are_called_by_their_class_and_two_of_one_name_are_told_apart(few, tmp_path):
+    clf = classifier().fit(few)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        drawing("red", 30 + ord(folder)).save(tmp_path / folder / "x.png")
+        clf.update([tmp_path / folder / "x.png"], ["red"])
+    assert [image.name for image in clf.adapter_.support[-2:]] == ["red/x.png", "red/x.png"]
+    with pytest.raises(DataError, match=r"expected the name of one image, got 2.*or give the file"):
+        clf.remove(images=["red/x.png"])
+    key = clf.adapter_.support[-1].sha256
+    clf.remove(images=[tmp_path / "a" / "x.png"])
+    assert clf.adapter_.support[-1].sha256 == key
+    clf.remove(images=["x.png"])
+    assert clf.summary_.shots["red"] == 3
 
 
 def test_numbers_stay_numbers():

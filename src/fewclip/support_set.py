@@ -20,6 +20,7 @@ from sklearn.base import clone
 
 from fewclip.adapter import Adapter, TrainingRows
 from fewclip.data import LabelledSources, Names, Prompts, build_prompts, clean_class_name, image_key
+from fewclip.data._display import escape
 from fewclip.data.sources import portable_names
 from fewclip.data.templates import DEFAULT_TEMPLATES, PLACEHOLDER
 from fewclip.encoders.base import Encoder
@@ -106,7 +107,10 @@ class Support:
             encoded: Their features, as many rows each as the others have.
         """
         fresh = [i for i in self._unknown(data, encoded) if i not in encoded.errors]
-        names = portable_names(data.names)
+        names = [
+            name if "/" in name else f"{escape(str(label))}/{name}"
+            for name, label in zip(portable_names(data.names), data.labels, strict=True)
+        ]
         part = data.take(fresh)
         keys = [encoded.keys[i] for i in fresh]
         added = make_support(part.sources, [names[i] for i in fresh], part.labels, keys)
@@ -231,25 +235,27 @@ def find_support(base: Support, images: Iterable[str | Path]) -> set[int]:
 
 
 def _places(base: Support, image: str, names: Sequence[str]) -> list[int]:
-    exact = [i for i, name in enumerate(names) if name == image]
-    if not exact and os.path.isfile(image):
+    named = [i for i, name in enumerate(names) if name == image]
+    if len(named) != 1 and os.path.isfile(image):  # no name, or that of several: the content decides
         try:
             key = image_key(image)
-            exact = [i for i, known in enumerate(base.support) if known.sha256 == key]
         except ImageError:
-            exact = []
-    ends = exact or [i for i, name in enumerate(names) if name.endswith("/" + image.lstrip("/"))]
+            key = ""
+        same = [i for i, known in enumerate(base.support) if known.sha256 == key]
+        if same:
+            return same
+    ends = named or [i for i, name in enumerate(names) if name.endswith("/" + image.lstrip("/"))]
     if not ends:
         near = difflib.get_close_matches(image, names, n=3) or list(names[:3])
         raise DataError(
             image, expected="a labelled image of the classifier", got="a name that none of them has",
             fix=f"Some that it has: {', '.join(near)}.",
         )  # fmt: skip
-    if len(ends) > 1 and not exact:
+    if len(ends) > 1:
         raise DataError(
             image, expected="the name of one image",
             got=f"{len(ends)}: {', '.join(names[i] for i in ends[:3])}",
-            fix="Name it with its folder.",
+            fix="Name it with its folder, or give the file itself.",
         )  # fmt: skip
     return ends
 

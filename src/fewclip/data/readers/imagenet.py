@@ -5,12 +5,14 @@ Reference: arXiv 2109.01134 (CoOp), its DATASETS.md.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewclip.data._display import display_path, escape
+from fewclip.data._walk import entry_is_folder
 from fewclip.data.labelled import LabelledSources
 from fewclip.data.readers._listing import Reader, pick
 from fewclip.data.readers.class_folders import read_class_folders
@@ -53,10 +55,11 @@ def _layout(path: Path) -> _Layout | None:
 def _holds(folder: Path, pattern: re.Pattern[str]) -> bool:
     """Whether the first visible subfolder is called so."""
     try:
-        names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        with os.scandir(folder) as entries:
+            first = min((e.name for e in entries if e.name[:1] != "." and entry_is_folder(e)), default="")
     except OSError:
         return False
-    return bool(names) and pattern.fullmatch(names[0]) is not None
+    return pattern.fullmatch(first) is not None
 
 
 def _class_names(path: Path) -> dict[str, str]:

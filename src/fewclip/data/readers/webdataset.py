@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from fewclip.data._display import display_path, escape
-from fewclip.data._walk import HIDDEN, is_hidden, is_image_name, shown
+from fewclip.data._walk import HIDDEN, entry_is_folder, is_hidden, is_image_name, list_folder, shown
 from fewclip.data.labelled import Note
 from fewclip.data.readers._listing import SPLITS, Listing, Record, listing_reader
 from fewclip.data.stored import FileSlice
@@ -33,12 +33,20 @@ def is_archive(path: Path) -> bool:
 
 def _shards(folder: Path) -> list[Path]:
     """The archives of a folder, or of its split folders; none if it holds other folders or images."""
+    shards: list[Path] = []
+    folders: list[Path] = []
     try:
-        entries = sorted(p for p in folder.iterdir() if not is_hidden(p.name))
-        shards = [p for p in entries if p.suffix.lower() == ".tar" and p.is_file()]
-        folders = [p for p in entries if p.is_dir()]
-        if any(p.name.lower() not in SPLITS for p in folders) or any(is_image_name(p.name) for p in entries):
-            return []
+        for entry in list_folder(folder):
+            if is_hidden(entry.name):
+                continue
+            if entry_is_folder(entry):
+                if entry.name.lower() not in SPLITS:
+                    return []
+                folders.append(Path(entry.path))
+            elif is_image_name(entry.name):
+                return []
+            elif entry.name.lower().endswith(".tar"):
+                shards.append(Path(entry.path))
         return shards + [p for f in folders for p in sorted(f.iterdir()) if p.suffix.lower() == ".tar"]
     except OSError:
         return []
