@@ -13,8 +13,9 @@ import numpy as np
 from fewclip.data import FeatureStore, Source, build_prompts, warn_of_names
 from fewclip.encoders import load_encoder, opens_by_name
 from fewclip.encoders.base import Encoder
-from fewclip.encoders.features import encode_prompts, encode_sources
+from fewclip.encoders.features import encode_sources
 from fewclip.encoders.ready import ReadyEncoder
+from fewclip.encoders.text_features import encode_prompts
 from fewclip.evaluation.bench.images import SetImages, fingerprint
 from fewclip.evaluation.bench.plan import HALVES
 from fewclip.evaluation.metrics import check_labels
