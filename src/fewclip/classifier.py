@@ -26,7 +26,7 @@ from fewclip.data.sources import (
 )
 from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import EncodedImages, encode_sources, mean_of_views
-from fewclip.errors import ParameterError
+from fewclip.errors import DataError, ParameterError
 from fewclip.evaluation import Evaluation
 from fewclip.evaluation.metrics import check_labels
 from fewclip.explanation import Explanation, explain
@@ -42,6 +42,7 @@ from fewclip.intake import (
 )
 from fewclip.methods import FewShotMethod
 from fewclip.predictions import Prediction
+from fewclip.suggestions import Suggestion, suggest
 from fewclip.updating import Updatable
 from fewclip.verdicts import Doubts, Verdict
 
@@ -381,6 +382,36 @@ class FewShotClassifier(Updatable):
         check_labels("labels", np.array(data.labels), self.classes_)  # before, not after, hours of encoding
         chunks = self._classified(data.sources, "evaluate")
         return measure(chunks, data, self.classes_, seen=seen, skip_unreadable=skip_unreadable)
+
+    def suggest(self, images: Images, n: int = 20, *, names: Sequence[str] | None = None) -> list[Suggestion]:
+        """Which of many unlabelled images to label next, the first first; unreadable ones are left out.
+
+        Unsure ones that many other unsure ones resemble, and no labelled image yet.
+
+        Args:
+            images: The pool: paths, PIL images, a folder or a glob.
+            n: How many.
+            names: What to call the images; None: by their paths.
+
+        Raises:
+            DataError: No image can be read.
+        """
+        adapter, found = self._fitted(), named_sources(images)
+        known = [image.name for image in found] if names is None else names
+        labelled = {image.sha256 for image in adapter.support} - {""}
+        features, rows, kept, start = [], [], [], 0
+        for encoded, probabilities in self._classified([image.source for image in found], "suggest"):
+            new = [i for i, j in enumerate(encoded.images.tolist()) if encoded.keys[j] not in labelled]
+            features.append(encoded.features[new])
+            rows.append(probabilities[new])
+            kept += [known[start + int(encoded.images[i])] for i in new]
+            start += len(encoded.keys)
+        if not kept:
+            raise DataError(
+                "the pool", expected="readable images without a label", got="none", fix="Check the path."
+            )
+        pool, p = np.concatenate(features), np.concatenate(rows)
+        return suggest(adapter.method, pool, p, kept, n)
 
     def explain(self, image: Source, *, neighbours: int = 5, heat_map: bool = False) -> Explanation:
         """Why this class: text against image evidence, labelled images and channels that spoke for it.

@@ -46,7 +46,7 @@ class Prediction:
             prefix = "" if k == 0 else f"top{k + 1}_"
             row[f"{prefix}label"] = self.labels[k] if k < len(self.labels) else None
             row[f"{prefix}score"] = round(self.scores[k], 6) if k < len(self.scores) else None
-        row |= dict.fromkeys(columns) | self.extra
+        row |= {**dict.fromkeys(columns), **self.extra}
         row["error"] = str(self.error) if self.error else None
         return row
 

@@ -42,6 +42,7 @@ from fewclip.cli.options import (
     TestViews,
     Unknown,
 )
+from fewclip.cli.suggest import suggest
 
 if TYPE_CHECKING:
     from fewclip.classifier import FewShotClassifier
@@ -304,7 +305,7 @@ def explain(
         _say(f"page      {page}")
 
 
-for verb in (verbs.add, verbs.remove, verbs.sort):
+for verb in (verbs.add, verbs.remove, verbs.sort, suggest):
     app.command()(verb)
 
 
