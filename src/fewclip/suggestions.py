@@ -46,7 +46,7 @@ def suggest(
     """
     pool = unit(torch.as_tensor(features if features.ndim == 2 else features[:, 0], dtype=torch.float32))
     unsure = doubt(torch.as_tensor(probabilities))
-    order = spokesmen(pool, method.support_features_.cpu(), unsure, n).tolist()
+    order = [int(i) for i in spokesmen(pool, method.support_features_.cpu(), unsure, n)]
     guesses = method.classes_[probabilities.argmax(1)]
     return [Suggestion(names[i], str(guesses[i]), float(unsure[i])) for i in order]
 
