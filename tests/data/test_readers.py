@@ -536,3 +536,33 @@ def test_an_unreadable_row_of_a_data_set_is_an_error_of_its_own():
 
 def test_a_picture_of_pillow_in_a_list_still_works():
     assert named_sources([Image.new("RGB", (3, 3))])[0].name == "images[0]"
+
+
+def test_damaged_archives_are_refused_or_read_and_nothing_else(tmp_path):
+    whole = tar(tmp_path / "a.tar", {"d/a.png": png("red", 0), "d/a.cls": b"red"}).read_bytes()
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(80):
+        content = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            content[int(rng.integers(0, 5000))] = int(rng.integers(0, 256))
+        (tmp_path / "a.tar").write_bytes(content)
+        try:
+            for source in read_labelled(tmp_path / "a.tar").sources:
+                load_image(source)
+            outcomes.add("read")
+        except DataError:  # of which ImageError is a kind
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+
+
+def test_images_in_an_archive_are_evaluated_and_explained(tmp_path):
+    (tmp_path / "classnames.txt").write_text("blue\ngreen\nred\n")
+    clf = fit(tar(tmp_path / "train.tar", samples(2)))
+    new = {name.replace(".", "x."): content for name, content in samples(5).items() if name[1] in "34"}
+    evaluation = clf.evaluate(tar(tmp_path / "test.tar", new))
+    assert len(evaluation.labels) == 6
+    assert evaluation.names[0] == "03x.png"
+    explanation = clf.explain(read_labelled(tmp_path / "test.tar").sources[0])
+    assert explanation.name == "03x.png"
+    assert {near.support.name for near in explanation.neighbours} <= set(samples(2))
