@@ -72,6 +72,18 @@ def run(
         Optional[str],  # noqa: UP045
         typer.Option("--selection", help="Protocols, with commas: auto, loo, full, fewshot, none."),
     ] = None,
+    shift: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--shift", help="Corrupt test images: noise,blur,jpeg,brightness, all, or blur-3."),
+    ] = None,
+    severity: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--severity", help="Severities of --shift, with commas; default: 1,2,3,4,5."),
+    ] = None,
+    transfer: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--transfer", help="[NAME=]IMAGES: other images of classes of the same names; repeat."),
+    ] = None,
     template: Template = None,
     template_set: TemplateSet = None,
     prompts: PromptFile = None,
@@ -89,10 +101,11 @@ def run(
 
     plan = _plan(
         train, test, split=split, val=val, name=name, prompts=(template, template_set, prompts),
+        transfer=transfer or [],
         lists={
             "methods": _methods(methods), "shots": shots and numbers(shots),
             "seeds": seeds and numbers(seeds, least=0), "encoders": encoder and names(encoder),
-            "selections": selection and names(selection),
+            "selections": selection and names(selection), "shifts": _shifts(shift, severity),
         },
     )  # fmt: skip
     outcome = run_bench(
@@ -138,6 +151,24 @@ def _methods(text: str | None) -> list[str] | None:
     return list(METHODS)
 
 
+def _shifts(text: str | None, severity: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        if severity is not None:
+            raise typer.BadParameter("--severity belongs to --shift")
+        return None
+    from fewclip.evaluation.bench import expand_shifts
+
+    return expand_shifts(names(text), numbers(severity) if severity else (1, 2, 3, 4, 5))
+
+
+def _named(entry: str) -> tuple[str, str]:
+    """``sketches=folder`` as (name, path); a path alone is called by its folder."""
+    from fewclip.evaluation.bench import name_of
+
+    name, equals, where = entry.partition("=")
+    return (name, where) if equals and not Path(entry).exists() else (name_of(entry), entry)
+
+
 def _plan(
     train: Path,
     test: Path | None,
@@ -146,6 +177,7 @@ def _plan(
     val: str | None,
     name: str | None,
     prompts: tuple[Any, Any, Any],
+    transfer: list[str],
     lists: dict[str, Any],
 ) -> Plan:
     from fewclip.errors import ParameterError
@@ -156,6 +188,7 @@ def _plan(
     default = {"methods": [m for m in METHODS if m not in ("zero-shot", "calip")]}
     if train.suffix.lower() == ".toml":
         strange = [o for o, v in (("--test", test), ("--val", val), ("--name", name)) if v is not None]
+        strange += ["--transfer"] if transfer else []
         strange += ["--template, --template-set or --prompts"] if any(prompts) else []
         if strange:
             got, fix = strange[0], "Write it into the [[dataset]] of the file."
@@ -167,7 +200,7 @@ def _plan(
     templates, sentences = prompts_cli.read_options(*prompts)
     one = BenchSet(
         name or name_of(train), str(train), str(test), split=split, val=val, templates=templates,
-        prompts=sentences,
+        prompts=sentences, transfer=dict(_named(entry) for entry in transfer),
     )  # fmt: skip
     return Plan(sets=[one], **default | given)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from fewclip.errors import FewclipError
 from fewclip.evaluation.bench.facts import PeakMemory, versions
+from fewclip.evaluation.bench.places import Place
 from fewclip.evaluation.bench.plan import SPENDS_LABELS, Fit
 from fewclip.evaluation.bench.scores import figures
 from fewclip.evaluation.bench.task import Prepared, Queries, Task
@@ -19,9 +20,6 @@ from fewclip.methods import METHODS, FewShotMethod
 
 _ROWS = 256  # with spatial tokens that are predicted at once
 _TINY = 1e-200
-
-Place = tuple[str, str | None]
-"""(name of the test images, corruption)"""
 
 
 def head(prepared: Prepared, fit: Fit, place: Place) -> dict[str, Any]:

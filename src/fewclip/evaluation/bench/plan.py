@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fewclip.errors import ParameterError
+from fewclip.evaluation.bench.shifts import split_shift
 from fewclip.evaluation.comparison import ZERO_SHOT
 from fewclip.evaluation.protocol import check_methods
 from fewclip.selection import PROTOCOLS
@@ -105,6 +106,12 @@ class Plan:
         _check_numbers(self.shots, self.seeds)
         for selection in self.selections:
             _check_selection(selection, self.sets)
+        for shift in self.shifts:
+            split_shift(shift)
+        for one in self.sets:
+            if one.name in one.transfer:
+                fix = "Give the images to transfer to another name."
+                raise ParameterError("transfer", expected="other names", got=repr(one.name), fix=fix)
         names = [one.name for one in self.sets]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             fix = "Give each its own name."

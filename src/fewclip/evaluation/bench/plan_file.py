@@ -25,6 +25,7 @@ from typing import Any
 from fewclip.data import display_path, read_prompts, template_set
 from fewclip.errors import DataError
 from fewclip.evaluation.bench.plan import HALVES, BenchSet
+from fewclip.evaluation.bench.shifts import expand_shifts
 
 LISTS = ("methods", "shots", "seeds", "encoders", "selections", "shifts")
 _TEXTS = ("name", "train", "test", "split", "val", "prompts", "template_set", "encoder_name")
@@ -54,6 +55,8 @@ def read_plan(path: str | Path) -> dict[str, Any]:
     sets = found.pop("dataset", None)
     if not isinstance(sets, list) or not sets or not all(isinstance(one, dict) for one in sets):
         raise _wrong(origin, "[[dataset]] tables", "none")
+    if "shifts" in found:
+        found["shifts"] = list(expand_shifts(found["shifts"]))
     return found | {"sets": [_set(one, path.parent, f"{origin}, dataset {k}") for k, one in enumerate(sets)]}
 
 

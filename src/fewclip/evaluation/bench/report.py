@@ -14,6 +14,7 @@ from fewclip.evaluation.bench import plots
 from fewclip.evaluation.bench.across import blocks, pair_table, protocol_table, rank_table
 from fewclip.evaluation.bench.cells import read_cells
 from fewclip.evaluation.bench.document import Document, Plot, Section, Table, as_latex, as_markdown
+from fewclip.evaluation.bench.elsewhere import elsewhere
 from fewclip.evaluation.bench.plan import Key
 from fewclip.evaluation.bench.summary import Group, Line, Row, groups, rows_of
 from fewclip.evaluation.bench.tables import all_metrics, at_most_shots, beside_published, over_shots
@@ -56,6 +57,7 @@ def build(lines: Sequence[Line], *, title: str = "") -> Document:
     own = {g: some for g, some in found.items() if g.test == g.dataset and g.shift is None}
     sections = [_group_section(k, g, rows_of(some)) for k, (g, some) in enumerate(own.items())]
     sections += _across(own)
+    sections += elsewhere(found)
     sections += _errors(lines)
     sections.append(Section("How it was measured", [*_notes(lines)]))
     return Document(title or "Few-shot benchmark", _lead(lines, own), _facts(lines), sections)

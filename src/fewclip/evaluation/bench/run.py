@@ -15,17 +15,19 @@ from tqdm import tqdm
 from fewclip.data import FeatureStore, draw_shots
 from fewclip.data._files import written_aside
 from fewclip.encoders import Encoder, TokenEncoder, load_encoder
-from fewclip.errors import DataError, FeatureError
+from fewclip.errors import DataError, FeatureError, ParameterError
 from fewclip.evaluation._text import count
 from fewclip.evaluation.bench.cells import CellFile
-from fewclip.evaluation.bench.fits import Place, failed, head, run_fit
+from fewclip.evaluation.bench.fits import failed, head, run_fit
 from fewclip.evaluation.bench.images import SetImages, read_set
+from fewclip.evaluation.bench.places import Place, Tested, tested_places
 from fewclip.evaluation.bench.plan import Fit, Key, Plan
-from fewclip.evaluation.bench.task import Encoding, Prepared, Queries, Task, open_task, prepare
+from fewclip.evaluation.bench.task import Encoding, Prepared, Queries, Task, open_task, prepare, queries_of
 from fewclip.evaluation.comparison import ZERO_SHOT
 from fewclip.methods import METHODS
 
 Pending = dict[Fit, list[Place]]
+Draws = Mapping[tuple[int, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -100,23 +102,41 @@ def run_bench(
     """
     sets = [read_set(spec, skip_unreadable=skip_unreadable) for spec in plan.sets]
     prepared = list(_prepared(plan, sets))
+    where = [tested_places(one.images, plan.shifts) for one in prepared]
+    _announce(plan, prepared, where, say)
     with CellFile(folder, retry_failed=retry_failed) as cells, store or FeatureStore() as opened:
         for one in prepared:
             _check_same(one, cells)
-        pending = [(one, _pending(plan, one, cells)) for one in prepared]
-        total = sum(len(places) for _, fits in pending for places in fits.values())
-        known = sum(len(_places(plan, one)) for one in prepared for _ in plan.fits()) - total
+        pending = [_pending(plan, one, tested, cells) for one, tested in zip(prepared, where, strict=True)]
+        total = sum(len(places) for fits in pending for places in fits.values())
+        known = sum(len(tested) for tested in where) * len(list(plan.fits())) - total
         say(f"{count(total, 'cell')} to run" + (f", {known} are there already" if known else ""))
         encoding = Encoding(opened, batch_size, progress)
         with tqdm(
             total=total, unit="cell", smoothing=0, file=sys.stderr, disable=not progress or not total
         ) as bar:
             run = _Run(plan, cells, encoding, device, bar)
-            for one, fits in pending:
+            for one, tested, fits in zip(prepared, where, pending, strict=True):
                 if fits:
                     _keep_manifests(Path(folder) / "data", one)
-                    _run_set(run, one, fits)
+                    _run_set(run, one, tested, fits)
     return Outcome(run.done, run.failed, known, run.first_error)
+
+
+def _announce(
+    plan: Plan, prepared: list[Prepared], where: list[dict[Place, Tested]], say: Callable[[str], None]
+) -> None:
+    """What is not as a reader may think: classes left out, features that cannot be corrupted."""
+    for note in dict.fromkeys(t.note for tested in where for t in tested.values() if t.note):
+        say(note)
+    ready = [one.images.spec.name for one in prepared if one.images.is_ready]
+    if plan.shifts and len(ready) == len(prepared):
+        raise ParameterError(
+            "shifts", expected="images, to corrupt them", got="ready features alone",
+            fix="Leave --shift out, or name folders of images.",
+        )  # fmt: skip
+    if plan.shifts and ready:
+        say(f"{', '.join(ready)}: ready features, which cannot be corrupted: tested as they are")
 
 
 def _prepared(plan: Plan, sets: Iterable[SetImages]) -> Iterator[Prepared]:
@@ -131,22 +151,17 @@ def _prepared(plan: Plan, sets: Iterable[SetImages]) -> Iterator[Prepared]:
             yield prepare(images, encoders[name])
 
 
-def _places(plan: Plan, one: Prepared) -> list[Place]:
-    """Everything that a fit is tested on."""
-    return [(one.images.spec.name, None)]
-
-
-def _pending(plan: Plan, one: Prepared, cells: CellFile) -> Pending:
+def _pending(plan: Plan, one: Prepared, places: Iterable[Place], cells: CellFile) -> Pending:
     found: Pending = {}
     for fit in plan.fits():
-        places = [
-            place
-            for place in _places(plan, one)
-            if Key(one.images.spec.name, one.encoder_name, *fit, *place) not in cells.cells
-        ]
-        if places:
-            found[fit] = places
+        missing = [place for place in places if _key(one, fit, place) not in cells.cells]
+        if missing:
+            found[fit] = missing
     return found
+
+
+def _key(one: Prepared, fit: Fit, place: Place) -> Key:
+    return Key(one.images.spec.name, one.encoder_name, *fit, *place)
 
 
 def _check_same(one: Prepared, cells: CellFile) -> None:
@@ -184,15 +199,14 @@ def _keep_manifests(folder: Path, one: Prepared) -> None:
                 file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def _run_set(run: _Run, one: Prepared, fits: Pending) -> None:
+def _run_set(run: _Run, one: Prepared, tested: dict[Place, Tested], fits: Pending) -> None:
     """All pending cells of a data set with an encoder; methods that look at spatial tokens come last."""
     train = one.images.train
     draws: dict[tuple[int, int], np.ndarray] = {}
     for fit in fits:
-        place = (fit.shots or min(run.plan.shots), fit.seed if fit.shots else run.plan.seeds[0])
-        if place not in draws:
-            draws[place] = draw_shots(train.labels, place[0], seed=place[1])
-        draws[fit.shots, fit.seed] = draws[place]
+        # Zero-shot learns nothing from the support set; any draw will do.
+        drawn = (fit.shots, fit.seed) if fit.shots else (min(run.plan.shots), run.plan.seeds[0])
+        draws[fit.shots, fit.seed] = draw_shots(train.labels, drawn[0], seed=drawn[1])
     run.bar.set_description(f"{one.images.spec.name}: encode")
     try:
         task = open_task(one, {int(i) for drawn in draws.values() for i in drawn}, run.encoding)
@@ -201,37 +215,43 @@ def _run_set(run: _Run, one: Prepared, fits: Pending) -> None:
         return
     with_tokens = {f for f in fits if METHODS[f.method].uses_tokens and isinstance(one.encoder, TokenEncoder)}
     plain = {fit: places for fit, places in fits.items() if fit not in with_tokens}
-    _run_fits(run, task, plain, draws, _queries(run, task, plain))
+    _run_plain(run, task, tested, plain, draws)
     for place in dict.fromkeys(place for fit in with_tokens for place in fits[fit]):
         some = {fit: [place] for fit in fits if fit in with_tokens and place in fits[fit]}
-        _run_with_tokens(run, task, some, draws, place)
+        _run_with_tokens(run, task, tested[place], place, some, draws)
 
 
-def _queries(run: _Run, task: Task, fits: Mapping[Fit, list[Place]]) -> dict[Place, Queries]:
-    return {(task.prepared.images.spec.name, None): task.queries}
+def _run_plain(run: _Run, task: Task, tested: dict[Place, Tested], fits: Pending, draws: Draws) -> None:
+    """Fits that are tested everywhere at once; a place that cannot be encoded fails alone."""
+    one, queries = task.prepared, {}
+    for place in dict.fromkeys(place for places in fits.values() for place in places):
+        own = place == (one.images.spec.name, None)
+        halved = task.queries.halved and place[0] == one.images.spec.name
+        run.bar.set_description(f"{one.images.spec.name}: encode {' '.join(filter(None, place))}")
+        try:
+            features = task.queries.features if own else run.encoding.tested(one, tested[place])
+            queries[place] = queries_of(tested[place], features, halved=halved)
+        except Exception as error:
+            _fail(run, one, {fit: [place] for fit in fits if place in fits[fit]}, error)
+    left = {fit: [place for place in places if place in queries] for fit, places in fits.items()}
+    _run_fits(run, task, {fit: places for fit, places in left.items() if places}, draws, queries)
 
 
-def _run_with_tokens(run: _Run, task: Task, fits: Pending, draws: Any, place: Place) -> None:
+def _run_with_tokens(
+    run: _Run, task: Task, tested: Tested, place: Place, fits: Pending, draws: Draws
+) -> None:
     """Spatial tokens are too large for the store and for memory: they lie in a file while they are needed."""
-    from dataclasses import replace
-
     one = task.prepared
+    halved = task.queries.halved and place[0] == one.images.spec.name
     try:
-        with run.encoding.tokens(one, one.images.test.data.sources) as features:
-            queries = {place: replace(_queries(run, task, fits)[place], features=features)}
-            _run_fits(run, task, fits, draws, queries)
+        with run.encoding.tokens(one, tested) as features:
+            _run_fits(run, task, fits, draws, {place: queries_of(tested, features, halved=halved)})
     except Exception as error:
-        left = {fit: places for fit, places in fits.items() if not _is_there(run, one, fit, places[0])}
+        left = {fit: some for fit, some in fits.items() if _key(one, fit, place) not in run.cells.cells}
         _fail(run, one, left, error)
 
 
-def _is_there(run: _Run, one: Prepared, fit: Fit, place: Place) -> bool:
-    return Key(one.images.spec.name, one.encoder_name, *fit, *place) in run.cells.cells
-
-
-def _run_fits(
-    run: _Run, task: Task, fits: Pending, draws: Mapping[Any, np.ndarray], queries: dict[Place, Queries]
-) -> None:
+def _run_fits(run: _Run, task: Task, fits: Pending, draws: Draws, queries: dict[Place, Queries]) -> None:
     one = task.prepared
     for fit, places in fits.items():
         shots = f", {count(fit.shots, 'shot')}" if fit.shots else ""

@@ -6,18 +6,20 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from fewclip.data import FeatureStore, Source, build_prompts, warn_of_names
+from fewclip.data import FeatureStore, Source, build_prompts, load_image, warn_of_names
 from fewclip.encoders import load_encoder, opens_by_name
 from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import encode_sources
 from fewclip.encoders.ready import ReadyEncoder
 from fewclip.encoders.text_features import encode_prompts
 from fewclip.evaluation.bench.images import SetImages, fingerprint
+from fewclip.evaluation.bench.places import Tested, tested_places
 from fewclip.evaluation.bench.plan import HALVES
+from fewclip.evaluation.bench.shifts import VERSION, corrupt
 from fewclip.evaluation.metrics import check_labels
 
 _TOKEN_CHUNK = 64  # images whose spatial tokens are in memory at once
@@ -166,23 +168,51 @@ class Encoding:
         np.add.at(sums, images, features)
         return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
 
+    def tested(self, prepared: Prepared, tested: Tested) -> np.ndarray:
+        """One row an image to test on, (n, d); features of corrupted images are remembered, too."""
+        if tested.shift is None:
+            return self.images(prepared, tested.images.data.sources)
+        name = f"{prepared.encoder.fingerprint}/shift-{tested.shift}-{VERSION}"
+        keys, d = tested.images.keys, prepared.encoder.dim
+        known = {
+            k: row for k, row in self.store.get_many(keys, fingerprint=name).items() if row.shape == (d,)
+        }
+        missing = [i for i, key in enumerate(keys) if key not in known]
+        for start in range(0, len(missing), self.batch_size):
+            rows = missing[start : start + self.batch_size]
+            features = encode_sources(_pictures(tested, rows), prepared.encoder, progress=False).features
+            new = {keys[i]: row for i, row in zip(rows, features, strict=True)}
+            self.store.put_many(new, fingerprint=name)
+            known |= new
+        return np.stack([known[key] for key in keys])
+
     @contextmanager
-    def tokens(self, prepared: Prepared, sources: Sequence[Source]) -> Iterator[np.ndarray]:
+    def tokens(self, prepared: Prepared, tested: Tested) -> Iterator[np.ndarray]:
         """Features with spatial tokens, (n, 1 + L, d), in a file of their own while they are needed."""
+        n = len(tested.images.keys)
         with tempfile.TemporaryFile() as file:
             rows: Any = None
-            for start in range(0, len(sources), _TOKEN_CHUNK):
-                part = sources[start : start + _TOKEN_CHUNK]
+            for start in range(0, n, _TOKEN_CHUNK):
+                part = range(start, min(n, start + _TOKEN_CHUNK))
                 encoded = encode_sources(
-                    part, prepared.encoder, tokens=True, batch_size=self.batch_size, progress=False
-                )
+                    _pictures(tested, part), prepared.encoder, tokens=True, batch_size=self.batch_size,
+                    progress=False,
+                )  # fmt: skip
                 encoded.require(prepared.images.train.data.origin, skip_unreadable=False)
                 if rows is None:
-                    shape = (len(sources), *encoded.features.shape[1:])
+                    shape = (n, *encoded.features.shape[1:])
                     rows = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
                 rows[start : start + len(part)] = encoded.features
             yield rows
             del rows
+
+
+def _pictures(tested: Tested, rows: Sequence[int]) -> list[Any]:
+    """Images of some rows, corrupted if they are to be."""
+    sources, keys = tested.images.data.sources, tested.images.keys
+    if tested.shift is None:
+        return [sources[i] for i in rows]
+    return [corrupt(load_image(cast(Any, sources[i])), tested.shift, key=keys[i]) for i in rows]
 
 
 def open_task(prepared: Prepared, drawn: Iterable[int], encoding: Encoding) -> Task:
@@ -200,10 +230,16 @@ def open_task(prepared: Prepared, drawn: Iterable[int], encoding: Encoding) -> T
         check_labels("validation labels", images.val.labels, prepared.classes)
         val = encoding.images(prepared, images.val.data.sources), images.val.labels
     halves = deal(images.test.labels) if images.spec.val == HALVES else None
-    check_labels("test labels", images.test.labels, prepared.classes)
-    tested = encoding.images(prepared, images.test.data.sources)
-    queries = Queries(tested, images.test.labels, images.test.fingerprint, halved=halves is not None)
+    own = tested_places(images, ())[images.spec.name, None]
+    check_labels("test labels", own.labels, prepared.classes)
+    queries = queries_of(own, encoding.tested(prepared, own), halved=halves is not None)
     return Task(prepared, features, drawn[rows], val, halves, queries)
+
+
+def queries_of(tested: Tested, features: np.ndarray, *, halved: bool) -> Queries:
+    """Images to test on with their features."""
+    fingerprint = tested.images.fingerprint
+    return Queries(features, tested.labels, fingerprint, tested.columns, halved, tested.note)
 
 
 def deal(labels: np.ndarray) -> np.ndarray:
