@@ -185,7 +185,7 @@ def _plan(
     from fewclip.methods import METHODS
 
     given = {key: value for key, value in lists.items() if value}
-    default = {"methods": [m for m in METHODS if m not in ("zero-shot", "calip")]}
+    default: dict[str, Any] = {"methods": [m for m in METHODS if m not in ("zero-shot", "calip")]}
     if train.suffix.lower() == ".toml":
         strange = [o for o, v in (("--test", test), ("--val", val), ("--name", name)) if v is not None]
         strange += ["--transfer"] if transfer else []

@@ -22,7 +22,7 @@ _LOCK = ".lock"
 
 def key_of(line: dict[str, Any]) -> Key:
     """What names a cell."""
-    return Key(*(line.get(name) for name in Key._fields))
+    return Key._make(line.get(name) for name in Key._fields)
 
 
 def read_cells(folder: str | Path) -> list[dict[str, Any]]:

@@ -57,16 +57,12 @@ def _robustness(clean: Mapping[str, Row], shifted: Mapping[str, Mapping[str, Row
         [m, _clean(clean, m), *(mean(m, 0, kind) for kind in kinds), mean(m, 0, None)] for m in methods
     ]
     by_severity = [[m, _clean(clean, m), *(mean(m, 1, s) for s in severities)] for m in methods]
-    n = len(severities)
+    heads = (["method", "as they are", *kinds, "mean"], ["method", "as they are", *map(str, severities)])
+    over = (count(len(severities), "severity", "severities"), f"{count(len(kinds), 'kind')} of corruption")
     return [
-        Table(
-            f"{caption}{count(n, 'severity', 'severities')}.", ["method", "as they are", *kinds, "mean"], by_kind
-        ),
-        Table(
-            f"{caption}{count(len(kinds), 'kind')} of corruption, by severity.",
-            ["method", "as they are", *map(str, severities)], by_severity,
-        ),
-    ]  # fmt: skip
+        Table(f"{caption}{what}.", head, body)
+        for what, head, body in zip(over, heads, (by_kind, by_severity), strict=True)
+    ]
 
 
 def _clean(clean: Mapping[str, Row], method: str) -> str:

@@ -37,7 +37,7 @@ def _jpeg(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.
 def _brightness(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.Image:
     hue, saturation, value = image.convert("HSV").split()
     more = round(255 * (0.1, 0.2, 0.3, 0.4, 0.5)[severity - 1])
-    bright = value.point(lambda v: min(255, v + more))
+    bright = value.point([min(255, v + more) for v in range(256)])
     return Image.merge("HSV", (hue, saturation, bright)).convert("RGB")
 
 
