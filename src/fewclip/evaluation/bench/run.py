@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,8 @@ def run_bench(
     prepared = list(_prepared(plan, sets))
     where = [tested_places(one.images, plan.shifts) for one in prepared]
     _announce(plan, prepared, where, say)
-    with CellFile(folder, retry_failed=retry_failed) as cells, store or FeatureStore() as opened:
+    kept = FeatureStore() if store is None else nullcontext(store)  # a caller's store stays open
+    with CellFile(folder, retry_failed=retry_failed) as cells, kept as opened:
         for one in prepared:
             _check_same(one, cells)
         pending = [_pending(plan, one, tested, cells) for one, tested in zip(prepared, where, strict=True)]
