@@ -27,8 +27,11 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("fit", "--help"), ("demo", "--help"), ("prompts", "check", "--help"), ("--version",)],
-)
+    [
+        ("--help",), ("fit", "--help"), ("demo", "--help"), ("prompts", "check", "--help"),
+        ("bench", "run", "--help"), ("--version",),
+    ],
+)  # fmt: skip
 def test_help_loads_nothing_heavy(arguments):
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, *arguments], capture_output=True, text=True, timeout=60, check=True

@@ -166,7 +166,7 @@ def test_everything_is_written_and_the_page_stands_alone(runs, tmp_path):
     assert fetches(text) == []
     assert "How &lt;good&gt;?" in text
     assert "ValueError: &lt;no&gt; luck" in text
-    assert text.count("<svg role") == 3
+    assert text.count("<svg role") == 6  # three plots, wide and narrow
     ids = [part.split('"', 1)[0] for part in text.split(' id="')[1:]]
     assert len(ids) == len(set(ids))
     for name in ("curves-0.svg", "time-0.svg"):

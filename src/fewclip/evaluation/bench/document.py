@@ -37,11 +37,13 @@ class Plot:
     Attributes:
         name: Of its file, without suffix.
         svg: An ``<svg>`` element with the colours of the page as variables.
+        narrow: The same for narrow windows.
         words: The picture in words.
     """
 
     name: str
     svg: str
+    narrow: str
     words: str
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from fewclip.evaluation import plot
 from fewclip.evaluation._text import count
 from fewclip.evaluation.bench.summary import Row
 from fewclip.evaluation.comparison import ZERO_SHOT
 
-_WIDTH, _HEIGHT = 10.8, 4.3
+_HEIGHT = 4.3
+WIDE, NARROW = 10.8, 5.4  # inches: for windows and for phones
 # The page's light theme, for files that stand alone.
 _COLOURS = {
     "--soft": "#5b6166", "--line": "#dfe0dc", "--series-0": "#0b6b66", "--series-1": "#b4550d",
@@ -19,12 +21,13 @@ _COLOURS = {
 }  # fmt: skip
 
 
-def curves(rows: Sequence[Row], name: str) -> str:
+def curves(rows: Sequence[Row], name: str, *, width: float = WIDE) -> str:
     """Accuracy against shots: a line a method with its 95 % interval over seeds, dashed for zero-shot.
 
     Args:
         rows: Of one group.
         name: Makes the ids of the element its own.
+        width: Inches at 72 points; the page scales it.
 
     Returns:
         An ``<svg>`` element; "" where nothing was adapted.
@@ -38,8 +41,8 @@ def curves(rows: Sequence[Row], name: str) -> str:
         return ""
     lines = dict(sorted(lines.items(), key=lambda line: -line[1][-1]["mean"]))
     shots = tuple(sorted({int(point["shots"]) for line in lines.values() for point in line}))
-    with plot._figure(_WIDTH, _HEIGHT) as figure:
-        axes = figure.add_axes((0.06, 0.55 / _HEIGHT, 0.78, 1 - 0.75 / _HEIGHT))
+    with plot._figure(width, _HEIGHT) as figure:
+        axes = figure.add_axes((0.6 / width, 0.55 / _HEIGHT, 1 - 1.85 / width, 1 - 0.75 / _HEIGHT))
         ends = [plot._draw_curve(axes, *line, k, len(lines)) for k, line in enumerate(lines.items())]
         for row in rows:
             if row.method == ZERO_SHOT and row.accuracy is not None:
@@ -48,24 +51,25 @@ def curves(rows: Sequence[Row], name: str) -> str:
         plot._dress(axes, shots)
         plot._label_ends(axes, ends, points=72 * (_HEIGHT - 0.75))
         svg = plot._svg(figure)
-    return plot._as_inline(svg, words(rows, "accuracy against shots"), prefix=f"{name}-")
+    return plot._as_inline(svg, words(rows, "accuracy against shots"), prefix=f"{name}-{10 * width:.0f}-")
 
 
-def scatter(rows: Sequence[Row], name: str, *, against: str) -> str:
+def scatter(rows: Sequence[Row], name: str, *, against: str, width: float = WIDE) -> str:
     """Accuracy against ``seconds`` (logarithmic) or ``n_parameters`` (0, then logarithmic); a point a method.
 
     Args:
         rows: Of one group and one number of shots.
         name: Makes the ids of the element its own.
         against: ``seconds`` or ``n_parameters``.
+        width: Inches at 72 points; the page scales it.
     """
     known = [row for row in rows if row.accuracy is not None and getattr(row, against) is not None]
     if len(known) < 2:
         return ""
     known.sort(key=lambda row: -(row.accuracy or 0))
     label = {"seconds": "seconds of a fit and its predictions", "n_parameters": "trained numbers"}[against]
-    with plot._figure(_WIDTH, _HEIGHT) as figure:
-        axes = figure.add_axes((0.06, 0.55 / _HEIGHT, 0.9, 1 - 0.75 / _HEIGHT))
+    with plot._figure(width, _HEIGHT) as figure:
+        axes = figure.add_axes((0.65 / width, 0.55 / _HEIGHT, 1 - 0.8 / width, 1 - 0.75 / _HEIGHT))
         for k, row in enumerate(known):
             color = plot._FLAT if row.method == ZERO_SHOT else plot._SERIES[k % len(plot._SERIES)]
             x, y = float(getattr(row, against)), 100 * (row.accuracy or 0)
@@ -75,15 +79,25 @@ def scatter(rows: Sequence[Row], name: str, *, against: str) -> str:
             axes.annotate(
                 row.method, (x, y), xytext=(8, 6), textcoords="offset points", color=color, parse_math=False
             )
-        if against == "seconds":
-            axes.set_xscale("log")
-        else:
-            axes.set_xscale("symlog", linthresh=100)
-        axes.margins(x=0.15, y=0.15)
+        axes.margins(x=0.2, y=0.15)
+        _scale(axes, against)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
         plot._plain(axes, label)
         svg = plot._svg(figure)
-    return plot._as_inline(svg, words(known, f"accuracy against {label}"), prefix=f"{name}-")
+    return plot._as_inline(svg, words(known, f"accuracy against {label}"), prefix=f"{name}-{10 * width:.0f}-")
+
+
+def _scale(axes: Any, against: str) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    if against == "seconds":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        axes.set_xscale("symlog", linthresh=100)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def words(rows: Sequence[Row], what: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,12 @@ def as_html(document: Document) -> str:
     sections = []
     for k, section in enumerate(document.sections):
         parts = [
-            {"kind": type(part).__name__, "part": part, "svg": Markup(getattr(part, "svg", ""))}
+            {
+                "kind": type(part).__name__,
+                "part": part,
+                "wide": Markup(getattr(part, "svg", "")),
+                "narrow": Markup(getattr(part, "narrow", "")),
+            }
             for part in section.parts
         ]
         sections.append({"id": f"section-{k}", "heading": section.heading, "parts": parts})
@@ -111,19 +117,9 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
 
 def _group_section(k: int, group: Group, rows: Sequence[Row]) -> Section:
     last = at_most_shots(rows)
-    drawn = [
-        (f"curves-{k}", rows, "accuracy against shots", plots.curves(rows, f"curves-{k}")),
-        *(
-            (
-                f"{name}-{k}",
-                last,
-                f"accuracy against {words}",
-                plots.scatter(last, f"{name}-{k}", against=against),
-            )
-            for name, words, against in _SCATTERS
-        ),
-    ]
-    shown = [Plot(name, svg, plots.words(some, what)) for name, some, what, svg in drawn if svg]
+    shown = [_drawn(f"curves-{k}", rows, "shots", plots.curves)]
+    for name, what, against in _SCATTERS:
+        shown.append(_drawn(f"{name}-{k}", last, what, partial(plots.scatter, against=against)))
     published = beside_published(group.dataset, rows)
     spread = "mean ± 95 % interval over seeds" if any(row.n > 1 for row in rows) else "one seed"
     parts: list[Part | None] = [
@@ -135,6 +131,11 @@ def _group_section(k: int, group: Group, rows: Sequence[Row]) -> Section:
         published,
     ]
     return Section(str(group), [part for part in parts if part is not None])
+
+
+def _drawn(name: str, rows: Sequence[Row], against: str, draw: Callable[..., str]) -> Plot | None:
+    wide, narrow = (draw(rows, name, width=width) for width in (plots.WIDE, plots.NARROW))
+    return Plot(name, wide, narrow, plots.words(rows, f"accuracy against {against}")) if wide else None
 
 
 def _across(own: dict[Group, list[Line]]) -> Iterable[Section]:
