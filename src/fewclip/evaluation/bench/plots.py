@@ -68,6 +68,7 @@ def scatter(rows: Sequence[Row], name: str, *, against: str, width: float = WIDE
         return ""
     known.sort(key=lambda row: -(row.accuracy or 0))
     label = {"seconds": "seconds of a fit and its predictions", "n_parameters": "trained numbers"}[against]
+    places: list[tuple[float, float, str, str]] = []
     with plot._figure(width, _HEIGHT) as figure:
         axes = figure.add_axes((0.65 / width, 0.55 / _HEIGHT, 1 - 0.8 / width, 1 - 0.75 / _HEIGHT))
         for k, row in enumerate(known):
@@ -76,11 +77,10 @@ def scatter(rows: Sequence[Row], name: str, *, against: str, width: float = WIDE
             error = None if row.half is None else 100 * row.half
             marker = plot._MARKERS[k % len(plot._MARKERS)]
             axes.errorbar([x], [y], yerr=error, color=color, marker=marker, markersize=8, capsize=3)
-            axes.annotate(
-                row.method, (x, y), xytext=(8, 6), textcoords="offset points", color=color, parse_math=False
-            )
+            places.append((x, y, row.method, color))
         axes.margins(x=0.2, y=0.15)
         _scale(axes, against)
+        _name_points(axes, places)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
         plot._plain(axes, label)
         svg = plot._svg(figure)
@@ -98,6 +98,16 @@ def _scale(axes: Any, against: str) -> None:
         axes.set_xscale("symlog", linthresh=100)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _name_points(axes: Any, places: Sequence[tuple[float, float, str, str]]) -> None:
+    """Names beside the points, on the side that has room."""
+    for x, y, name, color in places:
+        right = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0] > 0.7
+        axes.annotate(
+            name, (x, y), xytext=(-8 if right else 8, 6), textcoords="offset points", color=color,
+            ha="right" if right else "left", parse_math=False,
+        )  # fmt: skip
 
 
 def words(rows: Sequence[Row], what: str) -> str:
