@@ -30,6 +30,7 @@ def commands(data: Path, out: Path) -> dict[str, list[str]]:
     return {
         "selection": [*features, "--json", str(out / "selection.json")],
         "prediction": ["--json", str(out / "prediction.json")],
+        "methods_speed": ["--json", str(out / "methods_speed.json")],
         "export": ["--json", str(out / "export.json"), "--runs", "3"],
         "pocket": [*photos, "--no-torch", "--json", str(out / "pocket.json")],
         "views": photos,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewclip.functional.gda import class_means, is_nothing, ridge_of, text_gaps
+from fewclip.functional.gda import class_means, is_nothing, ridge_of, scatter, text_gaps
 
 _FEW = 24  # parts; an eigendecomposition costs as much as some 27 Cholesky factors
 _SAFELY_LEFT = 1e-6  # share of the scatter below which what is left is no more than rounding
@@ -107,7 +107,7 @@ class _Scatter:
 
     def __init__(self, deviations: Tensor, rows: Tensor, means: Tensor) -> None:
         self.deviations, self.rows, self.means = deviations, rows, means
-        self.scatter = deviations.T @ deviations
+        self.scatter = scatter(deviations)
 
     def without(self, places: Tensor, C_inverse: Tensor, ridge: float) -> _Factor:
         """P without some of the deviations."""
