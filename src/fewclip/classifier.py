@@ -28,8 +28,9 @@ from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import EncodedImages, encode_sources, mean_of_views
 from fewclip.errors import DataError, ParameterError
 from fewclip.evaluation import Evaluation
+from fewclip.evaluation.left_out import N_FOLDS, LearningCurve, LeftOutStudy, study_left_out
 from fewclip.evaluation.metrics import check_labels
-from fewclip.explanation import Explanation, explain
+from fewclip.explanation import Explanation, SupportCheck, check_support, explain
 from fewclip.intake import (
     encoder_of,
     encoder_of_adapter,
@@ -436,6 +437,33 @@ class FewShotClassifier(Updatable):
             encoder=self.encoder_ if heat_map else None,
         )
 
+    def learning_curve(self) -> LearningCurve:
+        """How many more images might help: fits on fewer labelled images, asked about the others.
+
+        Raises:
+            DataError: No class has two images.
+        """
+        return self._left_out().curve
+
+    def check_support(self) -> SupportCheck:
+        """Looks for wrong labels and for near duplicates among the labelled images.
+
+        Raises:
+            DataError: No class has two images.
+        """
+        adapter, study = self._fitted(), self._left_out()
+        features, labels = (
+            rows.cpu().numpy() for rows in (self.method_.support_features_, self.method_.support_labels_)
+        )
+        return check_support(features, labels, study.probabilities, self.classes_.tolist(), adapter.support)
+
+    def _left_out(self) -> LeftOutStudy:
+        self._fitted()
+        if self._study is None:
+            trained = hasattr(self.method_, "history_") or hasattr(self.method_, "members_")
+            self._study = study_left_out(self.method_, n_folds=2 if trained else N_FOLDS)
+        return self._study
+
     # ---- disk ----
 
     def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -470,6 +498,7 @@ class FewShotClassifier(Updatable):
 
     def _take(self, adapter: Adapter, encoder: Encoder) -> None:
         self.encoder_ = encoder
+        self._study: LeftOutStudy | None = None
         self.adapter_, self.method_, self.summary_ = adapter, adapter.method, adapter.summary
         self.classes_ = adapter.method.classes_
 

@@ -24,6 +24,7 @@ from fewclip.evaluation import (
     write_report,
 )
 from fewclip.evaluation._text import count, percent
+from fewclip.methods import ZeroShot
 
 THUMBNAIL = 160  # px
 _MISTAKES, _HITS = 6, 4  # predictions with their labelled images
@@ -157,6 +158,10 @@ def write_classifier_report(
     parts.append(sections.classes_section(evaluation))
     parts.append(sections.confusion_section(evaluation))
     parts.append(sections.reliability_section(evaluation))
+    if np.bincount(classifier.method_.support_labels_.cpu().numpy()).max() > 1:
+        if not isinstance(classifier.method_, ZeroShot):  # which learns nothing
+            parts.append(sections.learning_section(classifier.learning_curve()))
+        parts.append(sections.support_section(classifier.check_support()))
     hits = choose_hits(evaluation, _HITS)
     if hits:
         parts.append(sections.examples_section(examples(hits)))

@@ -14,6 +14,7 @@ import numpy as np
 
 from fewclip.errors import MissingExtraError
 from fewclip.evaluation.comparison import ZERO_SHOT, Comparison, accuracy_text
+from fewclip.evaluation.left_out import LearningCurve
 from fewclip.evaluation.reliability import Bin
 from fewclip.selection import wilson_interval
 
@@ -110,7 +111,7 @@ def reliability_plot(bins: Sequence[Bin], *, width: float = 6.4, height: float =
     middles, step = [(bin.low + bin.high) / 2 for bin in full], bins[0].high - bins[0].low
     with _figure(width, height) as figure:
         figure.subplots_adjust(
-            left=0.7 / width, right=1 - 0.2 / width, bottom=0.6 / height, top=1 - 0.3 / height, hspace=0.35
+            left=0.7 / width, right=1 - 0.35 / width, bottom=0.6 / height, top=1 - 0.3 / height, hspace=0.35
         )
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.6, 1))
         top.bar(middles, [100 * bin.accuracy for bin in full], width=0.84 * step, color=_SERIES[0])
@@ -133,6 +134,48 @@ def reliability_plot(bins: Sequence[Bin], *, width: float = 6.4, height: float =
         below.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         svg = _svg(figure)
     return _as_inline(svg, describe_reliability(bins), prefix=f"reliability-{10 * width:.0f}-")
+
+
+def learning_plot(curve: LearningCurve, *, width: float = 9.4, height: float = 3.6) -> str:
+    """Accuracy over shots with 95 % intervals; what may follow is dotted.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    shots = [point.shots for point in curve.points]
+    values = [100 * point.accuracy for point in curve.points]
+    spread = [
+        [max(0.0, 100 * (point.accuracy - point.low)) for point in curve.points],
+        [max(0.0, 100 * (point.high - point.accuracy)) for point in curve.points],
+    ]
+    with _figure(width, height) as figure:
+        axes = figure.add_axes((0.7 / width, 0.6 / height, 1 - 0.95 / width, 1 - 0.8 / height))
+        x = [math.log2(k) for k in shots]
+        axes.errorbar(
+            x, values, yerr=spread, color=_SERIES[0], marker="o", markersize=6, linewidth=2, capsize=3
+        )
+        ahead = [math.log2(k) for k, _ in curve.forecast]
+        guesses = [100 * value for _, value in curve.forecast]
+        if ahead:
+            axes.plot([x[-1], *ahead], [values[-1], *guesses], ":", color=_SERIES[1], linewidth=2)
+            axes.plot(ahead, guesses, "o", color=_SERIES[1], markersize=5)
+        ticks = [*shots, *(k for k, _ in curve.forecast)]
+        axes.set_xticks([*x, *ahead], labels=[str(k) for k in ticks])
+        axes.set_xlim(x[0] - 0.25, (ahead or x)[-1] + 0.25)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+        axes.yaxis.get_major_locator().set_params(nbins=6)
+        _plain(axes, "shots (labelled images per class)")
+        svg = _svg(figure)
+    return _as_inline(svg, describe_curve(curve), prefix=f"curve-{10 * width:.0f}-")
+
+
+def describe_curve(curve: LearningCurve) -> str:
+    """The learning curve in words."""
+    points = ", ".join(f"{100 * point.accuracy:.1f} at {point.shots}" for point in curve.points)
+    guess = ", ".join(f"{100 * value:.0f} at {shots}" for shots, value in curve.forecast)
+    return f"Accuracy in percent on left-out images against shots: {points}." + (
+        f" A guess for more: {guess}." if guess else ""
+    )
 
 
 def describe_reliability(bins: Sequence[Bin]) -> str:

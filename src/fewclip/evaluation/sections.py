@@ -8,11 +8,19 @@ from typing import Any
 
 from fewclip.evaluation._text import count, percent
 from fewclip.evaluation.comparison import ZERO_SHOT, Comparison, accuracy_text, seconds_text
+from fewclip.evaluation.left_out import LearningCurve
 from fewclip.evaluation.metrics import Evaluation
-from fewclip.evaluation.pictures import ConfusedPair, Example, example_view, pair_view
-from fewclip.evaluation.plot import accuracy_plot, describe_history, history_plot, reliability_plot
+from fewclip.evaluation.pictures import ConfusedPair, Example, Picture, example_view, pair_view, picture_view
+from fewclip.evaluation.plot import (
+    accuracy_plot,
+    describe_history,
+    history_plot,
+    learning_plot,
+    reliability_plot,
+)
 
 _OPEN_CLASSES = 10  # of the per-class table; the others are folded away
+_SUSPECTS, _TWINS = 12, 6  # labelled images to look at
 _GROUPS = 6  # of classes that are hard to tell apart
 
 
@@ -192,6 +200,71 @@ def reliability_section(evaluation: Evaluation) -> Section:
         "few": n < 200,
     }
     return Section("reliability", "Can its scores be believed?", hint, "reliability", view)
+
+
+def learning_section(curve: LearningCurve) -> Section:
+    """How many more shots might help.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    last = curve.points[-1]
+    hint = (
+        f"The method fitted anew on fewer of its own labelled images and asked about those left out, "
+        f"{curve.n_images} in turn. They look alike, so the level may be too high; the slope counts."
+    )
+    if curve.forecast:
+        (shots, value), _ = curve.forecast
+        hint += (
+            f" If the error goes on falling like this, {shots} images a class instead of {last.shots} might "
+            f"bring about {100 * max(0.0, value - last.accuracy):.0f} points; the dotted part is a guess."
+        )
+    elif len(curve.points) > 1:
+        hint += " It does not grow with more images, or there is nothing left to gain."
+    view = _two_plots(lambda **size: learning_plot(curve, **size), (9.4, 3.4), (4.6, 3.2))
+    return Section("shots", "Would more images help?", hint, "training", view)
+
+
+def support_section(check: Any) -> Section:
+    """Labelled images that may have a wrong label, and pairs that look nearly the same.
+
+    Args:
+        check: A ``SupportCheck``.
+    """
+    hint = (
+        f"{count(len(check.suspects), 'label')} of {check.n_judged} may be wrong: fits without the image are "
+        f"sure of another class. {count(len(check.twins), 'pair')} of labelled images look nearly the same: "
+        "they count twice and teach once."
+    )
+    suspects = [
+        {
+            **_support_picture(entry.image),
+            "label": str(entry.suggested),
+            "weight": f"labelled {entry.image.label}",
+        }
+        for entry in check.suspects[:_SUSPECTS]
+    ]
+    twins = [
+        {
+            "what": "one file" if pair.identical else "nearly the same",
+            "labels": f"{pair.first.label} and {pair.second.label}"
+            if pair.at_odds
+            else str(pair.first.label),
+            "at_odds": pair.at_odds,
+            "names": f"{pair.first.name}, {pair.second.name}",
+            "pictures": [_support_picture(image) for image in (pair.first, pair.second) if image.thumbnail],
+        }
+        for pair in check.twins[:_TWINS]
+    ]
+    more = max(0, len(check.suspects) - _SUSPECTS), max(0, len(check.twins) - _TWINS)
+    view = {"suspects": suspects, "twins": twins, "more": more}
+    return Section("support", "The labelled images", hint, "support", view)
+
+
+def _support_picture(image: Any) -> dict[str, Any]:
+    if not image.thumbnail:
+        return {"uri": "", "name": image.name, "alt": image.name, "label": "", "same": False, "weight": ""}
+    return picture_view(Picture(image.thumbnail, image.name), f"labelled {image.label}")
 
 
 def training_section(history: Sequence[Mapping[str, float]]) -> Section:
