@@ -87,7 +87,7 @@ class FewShotClassifier(Updatable):
     def __init__(
         self,
         encoder: str | Encoder = "pocket",
-        method: str | FewShotMethod = "ape",
+        method: str | FewShotMethod = "auto",
         *,
         class_names: Names | None = None,
         templates: str | Sequence[str] | None = None,

@@ -36,9 +36,9 @@ from fewclip.reports import write_classifier_report
 
 Draw = Callable[..., np.ndarray]
 N_DRAWS = 3
-DEFAULT_METHOD = "ape"
+DEFAULT_METHOD = "auto"
 # Not calip: its spatial tokens are too large for the feature store, so every run would encode all images.
-DEFAULT_METHODS = ("zero-shot", "clip-adapter", "tip-adapter", "tip-x", "ape", "tip-adapter-f", "ape-t")
+DEFAULT_METHODS = ("zero-shot", "tip-adapter", "ape", "ape-t", "gda", "linear-probe", "auto")
 _MAX_TEST = 1000  # test images at most, spread over the classes
 _TEXTILE_NOTE = (
     "The textile images are simulated: a photo of fabric with defects drawn by a program, 2,000 of them, "

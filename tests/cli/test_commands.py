@@ -30,7 +30,7 @@ def new(tmp_path):
 @pytest.fixture
 def adapter(tmp_path, photos):
     folder = tmp_path / "colours.adapter"
-    FewShotClassifier(FakeEncoder(), progress=False).fit(photos).save_pretrained(folder)
+    FewShotClassifier(FakeEncoder(), "ape", progress=False).fit(photos).save_pretrained(folder)
     return folder
 
 

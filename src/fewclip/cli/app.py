@@ -87,7 +87,7 @@ def fit(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the adapter goes, a new folder.")],
     encoder: Encoder = "pocket",
-    method: Method = "ape",
+    method: Method = "auto",
     shots: Annotated[
         Optional[int], typer.Option("--shots", min=1, help="Use this many images a class; default: all.")  # noqa: UP045
     ] = None,

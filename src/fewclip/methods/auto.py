@@ -11,29 +11,26 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
 
-from fewclip.functional import log_likelihood
 from fewclip.methods.base import FewShotMethod
 from fewclip.methods.cache import is_number
 from fewclip.methods.ensemble import Ensemble, Trial, on_common_images
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import SelectionResult
 
-FIRST = ("gda", "clap", "linear-probe")  # in this order, while there is time
-ONE_SHOT = ("tip-adapter", "ape")
-CAUTION = 1.0  # standard errors that a method may lie behind the best and still have a say
+CANDIDATES = ("gda", "proker", "linear-probe")  # in this order, while there is time
+CAUTION = 2.0  # standard errors that a method may lie behind the best and still have a say
 
 
 class Auto(Ensemble):
-    """The mean of the methods that suit the data: those that few labels cannot tell from the best.
+    """The mean of the methods that suit the data: of those that few labels cannot tell from the best.
 
     Every candidate is fitted with its own settings and its own safe mix, and judged on images that it has not
     learnt (leave-one-out, or folds that leave out one shot of every class; validation images where given).
-    Those whose log-likelihood lies more than one standard error behind the best (paired by image) are left
-    out; the others have equal weights. With one image a class nothing can be judged: then closed-form
-    methods alone are averaged, each at the strength that the text's own errors suggest.
+    Those that are right less often than the best by more than two standard errors (paired by image) are left
+    out; the others have equal weights. With one image a class nothing can be judged, so all have a say.
 
     Args:
-        methods: Candidates, in the order in which they are tried; None: by the number of images.
+        methods: Candidates, in the order in which they are tried; None: closed forms, and a linear head.
         time_limit: Seconds; no further candidate is begun when the next would probably end after it. The
             first is always fitted.
         verbose: Whether a bar shows the candidates.
@@ -93,7 +90,7 @@ class Auto(Ensemble):
         if self.methods is not None:
             yield from self._named(self.methods)
             return
-        yield from self._named(FIRST if int(support.shots.max()) > 1 else ONE_SHOT)
+        yield from self._named(CANDIDATES)
 
     def _check_limit(self) -> None:
         if not is_number(self.time_limit) or not float(self.time_limit) > 0:
@@ -101,28 +98,30 @@ class Auto(Ensemble):
 
 
 def _weights(trials: Sequence[Trial]) -> tuple[list[float], str]:
-    """Equal weights of the trials that are not clearly worse than the best, and why."""
+    """Equal weights of the trials that are not clearly less often right than the best, and why."""
     judged = on_common_images([trial.held_out for trial in trials])
     if judged is None:
         return [1 / len(trials)] * len(trials), "Nothing can be held out to compare them: equal weights."
     weights = judged[0].weights.double()
-    table = torch.stack(
-        [weights * log_likelihood(part.logits, part.labels).double() for part in judged], dim=1
-    )
-    best = int(table.sum(0).argmax())
-    kept = [i for i in range(len(trials)) if _behind(table[:, best] - table[:, i], weights) <= CAUTION]
-    names = [trials[i].name for i in kept]
-    why = f"{trials[best].name} does best on {len(weights)} images not learnt"
+    right = torch.stack([weights * (part.logits.argmax(1) == part.labels) for part in judged], dim=1)
+    best = int(right.sum(0).argmax())
+    kept = [i for i in range(len(trials)) if _behind(right[:, best] - right[:, i], weights) <= CAUTION]
+    why = f"On {len(weights)} images not learnt {trials[best].name} is right most often"
     if len(kept) > 1:
-        others = ", ".join(name for name in names if name != trials[best].name)
-        why += f"; {others} within {CAUTION:g} standard error of it"
+        others = ", ".join(trials[i].name for i in kept if i != best)
+        why += f", not clearly more often than {others}"
     out = [trial.name for i, trial in enumerate(trials) if i not in kept]
     why += f"; clearly worse: {', '.join(out)}." if out else "."
     return [1 / len(kept) if i in kept else 0.0 for i in range(len(trials))], why
 
 
 def _behind(gap: Tensor, weights: Tensor) -> float:
-    """How many standard errors the mean of a weighted gap, (m,), lies above 0."""
-    mean = gap.sum() / weights.sum()
-    error = (gap - weights * mean).square().sum().sqrt() / weights.sum()
+    """How many standard errors the mean of a weighted gap, (m,), lies above 0.
+
+    Two imaginary images see no difference: a handful that happen to agree prove nothing.
+    """
+    w = torch.cat([weights, weights.mean().expand(2)])
+    gap = torch.cat([gap, gap.new_zeros(2)])
+    mean = gap.sum() / w.sum()
+    error = (gap - w * mean).square().sum().sqrt() / w.sum()
     return float(mean / error.clamp(min=1e-12))
