@@ -101,3 +101,29 @@ def test_mistakes_end_before_anything_is_written(features, tmp_path, more, part)
     assert not (tmp_path / "runs").exists()
     assert fewclip("bench", "run", features, "-o", tmp_path / "runs").code == 1  # no --test
     assert bench(features, tmp_path / "runs", "--shots", "1,x").code == 2
+
+
+def test_corrupted_images_transfer_and_the_report(tmp_path, fake_encoder, photos):
+    test, other = (
+        draw_folder(tmp_path / "test", first=20),
+        draw_folder(tmp_path / "other", ("red", "blue"), first=40),
+    )
+    ran = fewclip(
+        "bench", "run", photos, "--test", test, "--encoder", "fake", "--methods", "zero-shot,tip-adapter",
+        "--shots", "2", "--seeds", "1", "--selection", "none", "--shift", "blur,jpeg", "--severity", "2",
+        "--transfer", f"sketches={other}", "-o", tmp_path / "runs",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "photos → sketches: 2 classes in common" in ran.err
+    cells = read_cells(tmp_path / "runs")
+    places = {(cell["test"], cell["shift"]) for cell in cells}
+    assert places == {("photos", None), ("photos", "blur-2"), ("photos", "jpeg-2"), ("sketches", None)}
+    ran = fewclip("bench", "report", tmp_path / "runs", "-o", tmp_path / "report", "--json")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert json.loads(ran.out) == {"report": str(tmp_path / "report" / "report.html")}
+    assert "Corrupted test images" in page
+    assert "Transfer" in page
+    assert fewclip("bench", "report", tmp_path / "nothing", "-o", tmp_path / "report").code == 1
+    ran = fewclip("bench", "run", photos, "--test", test, "--shift", "fog", "-o", tmp_path / "more")
+    assert ran.code == 1
+    assert "'fog'" in ran.err
