@@ -43,7 +43,7 @@ def next_commands(ran: Ran) -> list[list[str]]:
 
 def test_it_compares_reports_and_keeps_an_adapter(photos, tmp_path):
     out = tmp_path / "out"
-    ran = fewclip("demo", photos, "-o", out, "--encoder", "fake")
+    ran = fewclip("demo", photos, "-o", out, "--encoder", "fake", "--shots", "1,4")
     assert ran.code == 0
     for method in DEFAULT_METHODS:
         assert re.search(rf"{method}\s.*\d", ran.out)
