@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from fewclip.encoders._batches import Source, check_list, input_batches
 from fewclip.encoders._hf_files import model_folder, read_json, transformers_library
@@ -22,6 +23,11 @@ class HFTokenEncoder(HFEncoder):
     The image feature is the projection of the class token behind the last norm. The same norm and projection
     put the tokens of the patches into the same space, as CALIP (arXiv:2209.14169) takes them.
     """
+
+    def crop(self, image: Image.Image) -> Image.Image:
+        """The part of an RGB image that the tokens cover."""
+        assert self.preprocessing is not None
+        return self.preprocessing.seen(image)
 
     def encode_image_tokens(self, images: Sequence[Source]) -> np.ndarray:
         """Unit-norm float32 features and spatial tokens, (n, 1 + L, d), of PIL images or paths.

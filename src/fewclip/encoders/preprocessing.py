@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -108,6 +108,11 @@ class Preprocessing:
             mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
             pixels = (pixels - mean) / std
         return np.ascontiguousarray(pixels)
+
+    def seen(self, image: Image.Image) -> Image.Image:
+        """The part of an RGB image that the tower sees, before scale and mean."""
+        pixels = replace(self, scale=None, mean=None, std=None)(image)
+        return Image.fromarray(pixels.transpose(1, 2, 0).astype(np.uint8))
 
     def _resized(self, height: int, width: int) -> tuple[int, int] | None:
         if self.shortest_edge is None:
