@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from reference import closed_form as slow
-from reference.naive import unit
+from reference.naive import channels, unit
 from reference.tasks import make_task
 
 from fewclip.errors import ParameterError
@@ -64,6 +64,17 @@ def test_gda_is_its_formula(d, shots, tau):
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=2e-3)
         by_alpha = GDA(task.T, alpha=0.3, logit_scale=50.0).fit(task.X, task.y)
         np.testing.assert_allclose(by_alpha.predict_logits(task.Xq), expected, rtol=1e-4, atol=2e-3)
+
+
+def test_many_rows_give_the_same_gda(monkeypatch):
+    task = make_task((40, 30, 50), d=24)
+    _, X, y, T = tensors(task)
+    exact = gda_head(X, y, 3, text_features=T, text_scatter=0.5)
+    monkeypatch.setattr("fewclip.functional.gda._MANY_ROWS", 100)
+    monkeypatch.setattr("fewclip.functional.gda._TILE_ROWS", 32)
+    many = gda_head(X, y, 3, text_features=T, text_scatter=0.5)
+    np.testing.assert_allclose(many.weights, exact.weights, rtol=1e-4, atol=1e-4 * exact.weights.abs().max())
+    np.testing.assert_allclose(many.bias, exact.bias, rtol=1e-4)
 
 
 def test_gda_by_hand():
@@ -241,6 +252,43 @@ def test_proker_refuses_settings_that_mean_nothing(name):
     for value in (-1.0, "best", np.nan, None, *([0] if name == "ridge" else [])):
         with pytest.raises(ParameterError, match=rf"{name}.*ProKeR"):
             ProKeR(task.T, **{name: value}).fit(task.X, task.y)
+
+
+# ---- refined channels ----
+
+
+def test_scores_on_refined_channels():
+    task = make_task((4, 3, 5), d=30)
+    kept = channels(task.T, 12, (0.2, 0.8))
+    f, X, T = (unit(a[:, kept]) for a in (task.Xq, task.X, task.T))
+    text = 50 * task.Xq @ task.T.T
+    for n_channels in (12, 0.4):
+        clf = GDA(task.T, alpha=0.3, n_channels=n_channels, logit_scale=50.0).fit(task.X, task.y)
+        expected = text + 0.3 * slow.gda_scores(f, X, task.y, T)
+        np.testing.assert_allclose(clf.predict_logits(task.Xq), expected, rtol=1e-4, atol=2e-3)
+        assert clf.selection_.settings["n_channels"] == 12
+        assert len(clf.channels_) == 12
+    clf = ProKeR(
+        task.T, beta=2.0, ridge=0.1, n_channels=12, class_balance=False, safe=False, logit_scale=50.0
+    )
+    K = np.exp(-2 * (1 - X @ X.T)) / 0.1 + np.eye(len(X))
+    a = np.linalg.solve(K, np.eye(3)[task.y] - task.X @ task.T.T)
+    expected = text + 50 * np.exp(-2 * (1 - f @ X.T)) @ a
+    np.testing.assert_allclose(
+        clf.fit(task.X, task.y).predict_logits(task.Xq), expected, rtol=1e-4, atol=2e-3
+    )
+
+
+@pytest.mark.parametrize("Method", [GDA, ProKeR])
+def test_channels_are_judged_and_refused(Method):
+    task = make_task((4, 1, 3, 0), noise=2)
+    for text in (task.T, None):
+        classes = range(4) if text is not None else None
+        clf = Method(text, classes=classes, n_channels=12).fit(task.X, task.y)
+        assert clf.predict(task.Xq).shape == (40,)
+    for value in (0, 25, 1.5, "most"):
+        with pytest.raises(ParameterError, match=rf"n_channels.*{Method.__name__}"):
+            Method(task.T, classes=range(4), n_channels=value).fit(task.X, task.y)
 
 
 # ---- TIMO ----

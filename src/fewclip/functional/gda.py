@@ -2,7 +2,7 @@
 
 The precision P = d·(W + ε I)⁻¹, W = Σ (x − μ_y)(x − μ_y)ᵀ and ε = tr(W)/(m − 1), is never formed: it is
 applied by a Cholesky factor of d × d, or of m × m where there are fewer rows than channels. Everything is
-float64.
+float64, but for many rows, whose sums are taken in float32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewclip.functional.zero_shot import zero_shot_logits
 
-_MANY_ROWS, _TILE_ROWS = 4096, 2048
+_MANY_ROWS, _TILE_ROWS = 1024, 1024
 _NOTHING = 1e-10  # mean squared deviation of a row that is no more than rounding
 
 
@@ -39,7 +39,8 @@ class GDAHead:
 def class_means(features: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
     """Means of the rows of each class, (c, d) float64, not renormalised, and their numbers, (c,) float64."""
     counts = torch.bincount(labels, minlength=n_classes).double()
-    sums = counts.new_zeros(n_classes, features.shape[1]).index_add_(0, labels, features.double())
+    exact = features if len(features) >= _MANY_ROWS else features.double()
+    sums = exact.new_zeros(n_classes, features.shape[1]).index_add_(0, labels, exact).double()
     return sums / counts.clamp(min=1)[:, None], counts
 
 
@@ -50,15 +51,16 @@ def precision(deviations: Tensor, n_rows: int) -> Callable[[Tensor], Tensor]:
         deviations: Y, (m, d). If they are no more than rounding, P = d·I.
         n_rows: Rows whose deviations they are.
     """
-    Y = deviations.double()
+    Y = deviations if len(deviations) >= _MANY_ROWS else deviations.double()
     m, d = Y.shape
-    ridge = ridge_of(float(Y.square().sum()), n_rows)
+    ridge = ridge_of(float(torch.linalg.vector_norm(Y)) ** 2, n_rows)
     if ridge == 0:
         return lambda rows: d * rows
     if m >= d:
         W = scatter(Y)
         factor = torch.linalg.cholesky(W.diagonal_scatter(W.diagonal() + ridge))
         return lambda rows: d * torch.cholesky_solve(rows.T, factor).T
+    Y = Y.double()
     gram = Y @ Y.T  # the dual: (YᵀY + ε)⁻¹ = (I − Yᵀ(YYᵀ + ε)⁻¹Y)/ε
     factor = torch.linalg.cholesky(gram + ridge * torch.eye(m, dtype=Y.dtype, device=Y.device))
     return lambda rows: d / ridge * (rows - torch.cholesky_solve(Y @ rows.T, factor).T @ Y)
@@ -69,7 +71,8 @@ def scatter(deviations: Tensor) -> Tensor:
     if len(deviations) < _MANY_ROWS:
         return deviations.T @ deviations
     tiles = (tile.float() for tile in deviations.split(_TILE_ROWS))
-    total = torch.zeros_like(deviations[:1].T @ deviations[:1])
+    d = deviations.shape[1]
+    total = deviations.new_zeros(d, d, dtype=torch.float64)
     for tile in tiles:
         total += tile.T @ tile
     return total
@@ -97,13 +100,14 @@ def gda_head(
     Reference: Wang et al. 2024, arXiv:2402.04087, equations 4–8 (τ = 0).
     """
     means, counts = class_means(features, labels, n_classes)
-    deviations = features.double() - means[labels]
+    exact = features if len(features) >= _MANY_ROWS else features.double()
+    deviations = exact - means.to(exact)[labels]
     if text_features is not None:
-        if is_nothing(float(deviations.square().sum()), len(features)):
+        if is_nothing(float(torch.linalg.vector_norm(deviations)) ** 2, len(features)):
             text_scatter = text_scatter or 1.0
         if text_scatter:
             gaps = text_gaps(features, labels, text_features)
-            deviations = torch.cat([deviations, text_scatter**0.5 * gaps])
+            deviations = torch.cat([deviations, text_scatter**0.5 * gaps.to(deviations)])
     weights = precision(deviations, len(features))(means) * (counts > 0)[:, None]
     return GDAHead(weights, -0.5 * (weights * means).sum(1))
 

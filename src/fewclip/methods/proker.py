@@ -34,7 +34,7 @@ BETA_STEPS = (0.25, 0.5, 1.0, 2.0)  # times the default, for beta="auto"
 RIDGE_STEPS = (1 / 16, 0.25, 1.0, 4.0, 16.0, 64.0)
 EXACT_ROWS = 8000  # above, conjugate gradients to
 TOLERANCE = 1e-4  # of cosines
-JUDGED_ROWS = 2000  # that settings are chosen on; an eigendecomposition of more takes too long
+JUDGED_ROWS = 1200  # that settings are chosen on; an eigendecomposition of more takes too long
 
 
 class ProKeR(ScoreMethod):
