@@ -12,6 +12,7 @@ from PIL import Image
 
 from fewclip.classifier import FewShotClassifier
 from fewclip.data import LabelledSources, Source, labelled_sources, load_image
+from fewclip.errors import ParameterError
 from fewclip.evaluation import (
     Comparison,
     ConfusedPair,
@@ -126,6 +127,15 @@ def _loaded(source: Source, name: str) -> Image.Image:
     return image
 
 
+def _doubt_section(classifier: FewShotClassifier, evaluation: Evaluation) -> Section:
+    method = classifier.method_
+    try:
+        sets = method.sets_of(evaluation.probabilities, 0.9)
+    except ParameterError:  # too few labelled images for a promise
+        return sections.doubt_section(evaluation)
+    return sections.doubt_section(evaluation, sets, method.promise())
+
+
 def write_classifier_report(
     classifier: FewShotClassifier,
     evaluation: Evaluation,
@@ -162,6 +172,7 @@ def write_classifier_report(
         if not isinstance(classifier.method_, ZeroShot):  # which learns nothing
             parts.append(sections.learning_section(classifier.learning_curve()))
         parts.append(sections.support_section(classifier.check_support()))
+    parts.append(_doubt_section(classifier, evaluation))
     hits = choose_hits(evaluation, _HITS)
     if hits:
         parts.append(sections.examples_section(examples(hits)))

@@ -178,6 +178,43 @@ def describe_curve(curve: LearningCurve) -> str:
     )
 
 
+def risk_coverage_plot(
+    answered: np.ndarray, risk: np.ndarray, *, width: float = 6.4, height: float = 3.0
+) -> str:
+    """Share of wrong answers against the share of images answered, the surest first.
+
+    Args:
+        answered, risk: Of ``functional.selective.risk_coverage``, (n,) each, one at least.
+        width: Inches at 72 points; the page scales it.
+        height: Inches.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    with _figure(width, height) as figure:
+        figure.subplots_adjust(
+            left=0.7 / width, right=1 - 0.2 / width, bottom=0.6 / height, top=1 - 0.3 / height
+        )
+        axes = figure.subplots()
+        axes.step(100 * answered, 100 * risk, where="post", color=_SERIES[0], linewidth=2)
+        axes.set(xlim=(0, 100), ylim=(0, max(5.0, 105 * float(risk.max()))))
+        axes.set_title("wrong, of those answered", color=_INK, loc="left", fontsize=10.5)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:g} %")
+        _plain(axes, "images answered, the surest first")
+        svg = _svg(figure)
+    return _as_inline(svg, describe_risk(answered, risk), prefix=f"risk-{10 * width:.0f}-")
+
+
+def describe_risk(answered: np.ndarray, risk: np.ndarray) -> str:
+    """The risk–coverage curve in words."""
+    parts = []
+    for share in (0.25, 0.5, 0.75, 1.0):
+        place = max(0, round(share * len(risk)) - 1)
+        parts.append(f"of the surest {answered[place]:.0%} {risk[place]:.1%} are wrong")
+    return f"How many answers are wrong if only the surest images are answered: {'; '.join(parts)}."
+
+
 def describe_reliability(bins: Sequence[Bin]) -> str:
     """The reliability diagram in words."""
     parts = [

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from fewclip.evaluation._text import count, percent
 from fewclip.evaluation.comparison import ZERO_SHOT, Comparison, accuracy_text, seconds_text
 from fewclip.evaluation.left_out import LearningCurve
@@ -17,6 +19,7 @@ from fewclip.evaluation.plot import (
     history_plot,
     learning_plot,
     reliability_plot,
+    risk_coverage_plot,
 )
 
 _OPEN_CLASSES = 10  # of the per-class table; the others are folded away
@@ -265,6 +268,40 @@ def _support_picture(image: Any) -> dict[str, Any]:
     if not image.thumbnail:
         return {"uri": "", "name": image.name, "alt": image.name, "label": "", "same": False, "weight": ""}
     return picture_view(Picture(image.thumbnail, image.name), f"labelled {image.label}")
+
+
+def doubt_section(evaluation: Evaluation, sets: np.ndarray | None = None, promise: str = "") -> Section:
+    """What answering only the surest images would bring, and how large the prediction sets are.
+
+    Args:
+        evaluation: The predictions.
+        sets: Classes in the 90 % set of each image, (n, c), bool; None: there are none.
+        promise: What the sets promise.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    n, order = len(evaluation.labels), np.argsort(-evaluation.scores, kind="stable")
+    answered = np.arange(1, n + 1) / n
+    risk = np.cumsum((evaluation.predictions != evaluation.labels)[order]) / np.arange(1, n + 1)
+    good = np.flatnonzero(risk <= 0.05)
+    safe = percent(float(answered[good[-1]])) if len(good) else "none"
+    figures = [("answered with 5 % wrong", safe, "of these images, in hindsight")]
+    hint = "Whoever leaves out the images with the lowest scores makes fewer mistakes: --answer-only."
+    if sets is not None:
+        inside = sets[np.arange(n), np.searchsorted(evaluation.classes, evaluation.labels)]
+        sizes = sets.sum(1)
+        figures += [
+            ("classes in a 90 % set", f"{sizes.mean():.1f}", f"from {sizes.min()} to {sizes.max()}"),
+            ("sets with the truth", percent(float(inside.mean())), "90 % were asked for"),
+        ]
+        hint += f" Prediction sets (--coverage) are {promise}."
+    view = {
+        **_two_plots(lambda **size: risk_coverage_plot(answered, risk, **size), (9.4, 3.2), (4.6, 3.2)),
+        "figures": figures,
+        "few": n < 200,
+    }
+    return Section("doubt", "Where is it safe to answer?", hint, "reliability", view)
 
 
 def training_section(history: Sequence[Mapping[str, float]]) -> Section:

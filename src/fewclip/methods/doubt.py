@@ -141,6 +141,20 @@ class Doubting:
             start += len(logits)
         return out
 
+    def sets_of(self: Any, probabilities: np.ndarray, coverage: float = 0.9) -> np.ndarray:
+        """The ``lac`` sets of what ``predict_proba`` gave, (n, c), bool; see ``predict_set``.
+
+        Raises:
+            ParameterError: More than the labels can promise, or probabilities held to zero-shot's range.
+        """
+        if self.calibration == "sals":
+            raise ParameterError(
+                "sets_of", expected="calibration 'auto' or 'none'", got="'sals'", fix="Use predict_set."
+            )
+        judged = stored(self)
+        limits = self._set_limits(1 - judged.own, judged, check_share("coverage", coverage), False)
+        return 1 - probabilities <= limits.numpy()
+
     def _set_limits(self: Any, scores: Tensor, judged: Judged, coverage: float, classwise: bool) -> Tensor:
         """Largest score of a class in a set, (1,) or (c,), up by rounding."""
         needed, what = labels_needed(coverage), f"coverage={coverage}"
