@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fewclip.functional.suggestion import doubt, spokesmen
+from fewclip.functional.suggestion import spokesmen
 from fewclip.functional.zero_shot import unit
 from fewclip.methods import METHODS
 
@@ -45,8 +45,9 @@ def main() -> int:
         chosen = start
         for _ in range(options.rounds):
             rest = np.setdiff1d(np.arange(len(X)), chosen)
-            p = torch.as_tensor(fitted(chosen).predict_proba(X[rest]))
-            chosen = np.concatenate([chosen, rest[spokesmen(pool[rest], pool[chosen], doubt(p), c)]])
+            chosen = np.concatenate(
+                [chosen, rest[spokesmen(pool[rest], pool[chosen], torch.ones(len(rest)), c)]]
+            )
         rest = np.setdiff1d(np.arange(len(X)), start)
         drawn = np.concatenate([start, rng.permutation(rest)[: c * options.rounds]])
         ours, random = (

@@ -36,7 +36,7 @@ def test_the_lazy_choice_is_the_greedy_one():
         ]
         expected.append(int(np.argmax(gains)))
         reached = np.maximum(reached, near[expected[-1]])
-    got = spokesmen(torch.as_tensor(x), torch.as_tensor(labelled), torch.as_tensor(w), 8)
+    got = spokesmen(torch.as_tensor(x), torch.as_tensor(labelled), torch.as_tensor(w), 8, sharpness=8.0)
     assert got.tolist() == expected
     assert len(spokesmen(torch.as_tensor(x), torch.as_tensor(labelled), torch.as_tensor(w), 99)) == 40
 

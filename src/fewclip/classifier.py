@@ -387,7 +387,7 @@ class FewShotClassifier(Updatable):
     def suggest(self, images: Images, n: int = 20, *, names: Sequence[str] | None = None) -> list[Suggestion]:
         """Which of many unlabelled images to label next, the first first; unreadable ones are left out.
 
-        Unsure ones that many other unsure ones resemble, and no labelled image yet.
+        Those that many others resemble, and no labelled image yet; how unsure each is stands beside it.
 
         Args:
             images: The pool: paths, PIL images, a folder or a glob.

@@ -35,7 +35,7 @@ def suggest(
     names: Sequence[str],
     n: int,
 ) -> list[Suggestion]:
-    """n images in the order in which to label them: unsure ones that many other unsure ones resemble.
+    """n images in the order in which to label them: those that many others resemble, and no labelled image yet.
 
     Args:
         method: The fitted method; what it has learnt need not be labelled again.
@@ -46,7 +46,8 @@ def suggest(
     """
     pool = unit(torch.as_tensor(features if features.ndim == 2 else features[:, 0], dtype=torch.float32))
     unsure = doubt(torch.as_tensor(probabilities))
-    order = [int(i) for i in spokesmen(pool, method.support_features_.cpu(), unsure, n)]
+    # All weigh alike: weighing by doubt lost 3 points on groceries, where a few labels say little of it.
+    order = [int(i) for i in spokesmen(pool, method.support_features_.cpu(), torch.ones(len(pool)), n)]
     guesses = method.classes_[probabilities.argmax(1)]
     return [Suggestion(names[i], str(guesses[i]), float(unsure[i])) for i in order]
 

@@ -25,7 +25,7 @@ def suggest(
     batch_size: BatchSize = 64,
     quiet: Quiet = False,
 ) -> None:
-    """Say which unlabelled images to label next: unsure ones that many other unsure ones resemble."""
+    """Say which unlabelled images to label next: those that many others resemble."""
     from fewclip.classifier import FewShotClassifier
     from fewclip.data import find_images
     from fewclip.data._files import written_aside

@@ -1,11 +1,11 @@
-"""Which unlabelled images to label next: those that speak for many others that are unsure."""
+"""Which unlabelled images to label next: those that speak for many others."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_SHARPNESS = 8.0  # β of exp(−β(1 − cos)): how near two images must be to speak for each other
+_SHARPNESS = 48.0  # β of exp(−β(1 − cos)): how near two images must be to speak for each other
 _MOST = 8192  # images of the pool that are compared with one another
 
 
@@ -23,19 +23,19 @@ def spokesmen(
     """n images of a pool, in the order in which to label them, (n,).
 
     Greedy: each raises Σ_j w_j · max_i k(i, j) most, i over labelled and chosen images, k = exp(−β(1 − cos)):
-    images that are unsure are to have a labelled one near. The greedy value is at least 63 % of the best one.
+    every image is to have a labelled one near. The greedy value is at least 63 % of the best one.
 
     Args:
         features: Unit-norm features of the pool, (p, d).
         labelled: Of the labelled images, (m, d).
-        weights: w ≥ 0 of the pool's images, (p,), as ``doubt`` gives them.
+        weights: w ≥ 0 of the pool's images, (p,).
         n: How many; at most p.
         sharpness: β > 0.
 
     Reference: Nemhauser et al. 1978 (greedy facility location).
     """
     kept = torch.arange(len(features))
-    if len(features) > _MOST:  # the most unsure of a pool that is too large to compare
+    if len(features) > _MOST:  # the heaviest of a pool that is too large to compare
         kept = weights.argsort(descending=True, stable=True)[: max(_MOST, n)].sort().values
     x, w = features[kept], weights[kept].to(features.dtype).clamp(min=1e-6)
     near = torch.exp(sharpness * (x @ x.T - 1))
