@@ -35,7 +35,7 @@ def suggest(
     names: Sequence[str],
     n: int,
 ) -> list[Suggestion]:
-    """n images in the order in which to label them: those that many others resemble, and no labelled image yet.
+    """n images in the order in which to label them: those that many others resemble, but no labelled one.
 
     Args:
         method: The fitted method; what it has learnt need not be labelled again.
