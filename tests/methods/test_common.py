@@ -25,10 +25,9 @@ from fewclip.methods import METHODS
 pytestmark = pytest.mark.usefixtures("one_thread")
 methods = pytest.mark.parametrize("Method", METHODS.values(), ids=METHODS.keys())
 CACHE = {name: cls for name, cls in METHODS.items() if name in ("tip-adapter", "tip-x", "ape")}
-LINEAR = {name: cls for name, cls in METHODS.items() if name in ("linear-probe", "clap")}
-TRAINED = LINEAR | {
-    name: cls for name, cls in METHODS.items() if name in ("clip-adapter", "tip-adapter-f", "ape-t")
-}
+LINEAR_NAMES = ("linear-probe", "clap", "task-res", "lp++", "cross-modal", "linear-adapter")
+LINEAR = {name: METHODS[name] for name in LINEAR_NAMES}
+TRAINED = LINEAR | {name: METHODS[name] for name in ("clip-adapter", "tip-adapter-f", "ape-t")}
 cache_methods = pytest.mark.parametrize("Method", CACHE.values(), ids=CACHE.keys())
 NAMES = np.array(["zebra", "ant", "Mole rat", "yak", "bee"])  # deliberately unsorted
 
@@ -51,6 +50,10 @@ PUBLISHED = {
     "TIMOS": {"alpha": 0.5, "guidance": 20.0, "n_prompts": None},
     "LinearProbe": {"penalty": 0.1, "safe": False},
     "CLAP": {"penalty": 1.0, "safe": False},
+    "TaskRes": {"residual_scale": 0.5, "safe": False},
+    "LPPlusPlus": {"safe": False},
+    "CrossModalProbe": {"penalty": 0.1, "safe": False},
+    "LinearAdapter": {"penalty": 0.25, "safe": False},
 }
 OF_VIEWS = {
     "Ensemble",
@@ -71,8 +74,7 @@ NO_CACHE = {
     "SSText",
     "TIMO",
     "TIMOS",
-    "LinearProbe",
-    "CLAP",
+    *(Method.__name__ for Method in LINEAR.values()),
 }  # what the images taught is not only in keys
 
 

@@ -11,12 +11,27 @@ from reference import linear, naive
 from reference.tasks import make_task
 
 from fewclip.errors import ParameterError, TrainingError
-from fewclip.functional import clap_penalties, cosine_head_logits, text_pull
-from fewclip.methods import CLAP, METHODS, LinearProbe
+from fewclip.functional import (
+    clap_penalties,
+    cosine_head_logits,
+    linear_adapter_logits,
+    lp_plus_plus_logits,
+    task_res_weights,
+    text_basis,
+    text_pull,
+)
+from fewclip.methods import CLAP, METHODS, CrossModalProbe, LinearAdapter, LinearProbe, LPPlusPlus, TaskRes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PULLED = [LinearProbe, CLAP]
 pulled = pytest.mark.parametrize("Method", PULLED)
+FAMILY = [*PULLED, TaskRes, LPPlusPlus, CrossModalProbe, LinearAdapter]
+family = pytest.mark.parametrize("Method", FAMILY)
+# Settings that move a head well away from the text.
+LOOSE = {
+    LinearProbe: {"penalty": 0.01}, CLAP: {"penalty": 0.01}, TaskRes: {"residual_scale": 2.0}, LPPlusPlus: {},
+    CrossModalProbe: {"penalty": 0.01}, LinearAdapter: {"penalty": 0.01},
+}  # fmt: skip
 TASK = make_task((3, 2, 4), d=6, noise=1.5, text_noise=1.5, n_queries=20)
 BARE = {"logit_scale": 8.0, "safe": False}
 
@@ -45,6 +60,29 @@ def test_pieces_equal_the_naive_formulas(seed, c, s):
     np.testing.assert_allclose(ours, linear.clap_held(naive.unit(task.X), task.y, T, s), atol=1e-9)
 
 
+@settings(max_examples=20)
+@given(st.integers(0, 2**20), st.integers(1, 5), st.floats(0.5, 100))
+def test_more_pieces_equal_the_naive_formulas(seed, c, s):
+    rng = np.random.default_rng(seed)
+    task = make_task((2,) * c, d=4, seed=seed)
+    f, T = naive.unit(task.Xq[:5]), naive.unit(task.T)
+    w, b, a, delta = rng.normal(size=(c, 4)), rng.normal(size=c), rng.normal(size=c), rng.normal(size=(4, 4))
+    tf, tT, tw, tb, ta, td = (torch.as_tensor(v) for v in (f, T, w, b, a, delta))
+    ours = s * tf @ task_res_weights(tT, tw, text_norm=9.0).T
+    np.testing.assert_allclose(ours, linear.task_res(f, T, w, 9.0, s), rtol=1e-9, atol=1e-9)
+    ours = lp_plus_plus_logits(tf, tT, weights=tw, bias=tb, text_weights=ta)
+    np.testing.assert_allclose(ours, linear.lp_plus_plus(f, T, w, b, a), rtol=1e-9, atol=1e-9)
+    ours = linear_adapter_logits(tf, tT, td, logit_scale=s)
+    np.testing.assert_allclose(ours, linear.linear_adapter(f, T, delta, s), rtol=1e-9, atol=1e-9)
+    Q = text_basis(tT)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(Q.shape[1]), atol=1e-9)
+    centred = T - T.mean(0)
+    np.testing.assert_allclose(centred @ Q.numpy() @ Q.numpy().T, centred, atol=1e-4)
+    ours = linear_adapter_logits(tf, tT, td[:, : Q.shape[1]], basis=Q, logit_scale=s)
+    expected = linear.linear_adapter(f, T, delta[:, : Q.shape[1]] @ Q.numpy().T, s)
+    np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_a_head_worked_by_hand():
     # Weights of any norm count by their direction: (3, 4)/5 on (1, 0) is 0.6.
     z = cosine_head_logits(
@@ -57,6 +95,23 @@ def test_a_head_worked_by_hand():
     # Zero-shot logits (0, log 3) give class 1 three quarters, (log 3, 0) one quarter: the mean is a half.
     z = torch.tensor([[0.0, np.log(3.0)], [np.log(3.0), 0.0], [0.0, 0.0]])
     assert clap_penalties(z, torch.tensor([1, 1, 0]), 3).tolist() == pytest.approx([0.5, 0.5, 0.0])
+
+
+def test_other_heads_worked_by_hand():
+    e = torch.eye(2)
+    # R T + a r = (3, 0) + (0, 4): direction (0.6, 0.8).
+    weights = task_res_weights(e[:1], torch.tensor([[0.0, 4.0]]), text_norm=3.0)
+    np.testing.assert_allclose(weights, [[0.6, 0.8]], atol=1e-6)
+    # f · w = 2, b = 1, a · f · T = 3 for class 0; f · T = 0 for class 1.
+    parts = {"weights": torch.tensor([[2.0, 5.0], [0.5, 0.0]]), "bias": torch.tensor([1.0, -1.0])}
+    z = lp_plus_plus_logits(e[:1], e, **parts, text_weights=torch.tensor([3.0, 7.0]))
+    assert z.tolist() == [[6.0, -0.5]]
+    # f + f Δ = (1, 0) + (-0.4, 0.8) = (0.6, 0.8).
+    z = linear_adapter_logits(e[:1], e, torch.tensor([[-0.4, 0.8], [0.0, 0.0]]), logit_scale=10.0)
+    np.testing.assert_allclose(z, [[6.0, 8.0]], atol=1e-5)
+    # Two texts differ along one line only.
+    basis = text_basis(e)
+    np.testing.assert_allclose(basis.abs(), np.full((2, 1), 0.5**0.5), atol=1e-6)
 
 
 # ---- what is learnt ----
@@ -90,26 +145,93 @@ def test_a_strong_pull_stays_at_the_text_and_no_steps_are_zero_shot(Method):
     np.testing.assert_allclose(strong.predict_logits(TASK.Xq), zero_shot, atol=1e-2)
 
 
-@pulled
+def test_lp_plus_plus_descends_as_written():
+    task = make_task((3, 3, 3), d=6, noise=1.5, text_noise=1.5, n_queries=10)
+    clf = LPPlusPlus(task.T, epochs=25, **BARE).fit(task.X, task.y)
+    w, b, a = linear.fit_lp_plus_plus(naive.unit(task.X), task.y, naive.unit(task.T), 8.0, 25)
+    np.testing.assert_allclose(clf.weights_, w, atol=1e-4)
+    np.testing.assert_allclose(clf.bias_, b, atol=1e-4)
+    np.testing.assert_allclose(clf.text_weights_, a, atol=1e-4)
+    expected = linear.lp_plus_plus(naive.unit(task.Xq), naive.unit(task.T), w, b, a)
+    np.testing.assert_allclose(clf.predict_logits(task.Xq), expected, atol=1e-3)
+
+
+def test_one_step_of_task_res_worked_by_hand():
+    # Step one of Adam moves by a·lr·g/(|g| + eps): a·lr where the gradient is large.
+    clf = TaskRes(TASK.T, residual_scale=0.5, epochs=1, learning_rate=0.01, **BARE).fit(TASK.X, TASK.y)
+    X, T = naive.unit(TASK.X), naive.unit(TASK.T)
+    weights = linear.row_weights(TASK.y, 3)
+
+    def loss(r):
+        return linear.cross_entropy(linear.task_res(X, T, r, 9.0, 8.0), TASK.y, weights)
+
+    g = linear.gradient(loss, np.zeros_like(T))
+    np.testing.assert_allclose(clf.residual_, -0.005 * g / (np.abs(g) + 1e-4), atol=2e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_cross_modal_learns_prompts_like_images_and_is_averaged_with_the_text(share):
+    rng = np.random.default_rng(0)
+    prompts = [naive.unit(t + 0.2 * rng.normal(size=(p, 6))) for t, p in zip(TASK.T, (1, 2, 3), strict=True)]
+    clf = CrossModalProbe(prompts, penalty=0.05, text_norm=3.0, text_share=share, max_steps=500, **BARE)
+    clf.fit(TASK.X, TASK.y)
+    X, T = naive.unit(TASK.X), naive.unit([p.mean(0) for p in prompts])
+    samples, owners = np.concatenate(prompts), np.repeat(np.arange(3), (1, 2, 3))
+
+    def loss(w):
+        images = linear.cross_entropy(8 * X @ w.T, TASK.y, linear.row_weights(TASK.y, 3))
+        texts = linear.cross_entropy(8 * samples @ w.T, owners, linear.row_weights(owners, 3))
+        return (images + texts) / 2 + 0.05 * linear.pull(w, T, 3.0, np.ones(3))
+
+    w = (clf.weights_.double().numpy() - share * T) / (1 - share)
+    assert np.abs(linear.gradient(loss, w)).max() < 1e-4 * np.abs(linear.gradient(loss, T)).max()
+    np.testing.assert_allclose(
+        clf.predict_logits(TASK.Xq), 8 * naive.unit(TASK.Xq) @ clf.weights_.numpy().T, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("span", [True, False])
+def test_the_linear_adapter_is_where_the_naive_loss_is_flat(span):
+    clf = LinearAdapter(TASK.T, penalty=0.1, span=span, max_steps=500, **BARE).fit(TASK.X, TASK.y)
+    X, T, weights = naive.unit(TASK.X), naive.unit(TASK.T), linear.row_weights(TASK.y, 3)
+    Q = clf.basis_.double().numpy() if span else np.eye(6)
+    assert clf.n_parameters_ == (6 * 2 if span else 6 * 6)
+
+    def loss(A):
+        z = linear.linear_adapter(X, T, A @ Q.T, 8.0)
+        return linear.cross_entropy(z, TASK.y, weights) + 0.1 * (A**2).sum()
+
+    A = clf.delta_.double().numpy()
+    assert np.abs(linear.gradient(loss, A)).max() < 1e-4 * np.abs(linear.gradient(loss, 0 * A)).max()
+    expected = linear.linear_adapter(naive.unit(TASK.Xq), T, A @ Q.T, 8.0)
+    np.testing.assert_allclose(clf.predict_logits(TASK.Xq), expected, atol=1e-4)
+
+
+@family
 def test_all_views_of_an_image_share_its_weight(Method):
     # Each image twice, one of them three times: nothing changes but the number of rows.
     repeats = np.array([2] * 8 + [3])
     X, y, groups = (np.repeat(a, repeats, axis=0) for a in (TASK.X, TASK.y, np.arange(9)))
-    one = Method(TASK.T, penalty=0.05, **BARE).fit(TASK.X, TASK.y).predict_logits(TASK.Xq)
-    other = Method(TASK.T, penalty=0.05, **BARE).fit(X, y, groups=groups).predict_logits(TASK.Xq)
+    one = Method(TASK.T, **LOOSE[Method], **BARE).fit(TASK.X, TASK.y).predict_logits(TASK.Xq)
+    other = Method(TASK.T, **LOOSE[Method], **BARE).fit(X, y, groups=groups).predict_logits(TASK.Xq)
     np.testing.assert_allclose(other, one, atol=1e-3)
 
 
-@pulled
+@family
 def test_a_class_without_images_keeps_its_text_and_gets_the_largest_gain(Method):
     task = make_task((4, 0, 4), noise=2, text_noise=2)
-    clf = Method(task.T, classes=range(3), penalty=0.01, **BARE).fit(task.X, task.y)
-    np.testing.assert_allclose(clf.weights_[1], task.T[1], atol=1e-5)
+    loose = LOOSE[Method] | BARE
+    clf = Method(task.T, classes=range(3), **loose).fit(task.X, task.y)
+    if Method in PULLED:
+        np.testing.assert_allclose(clf.weights_[1], task.T[1], atol=1e-5)
     _, images, _ = clf.evidence(task.Xq)
     np.testing.assert_allclose(images[:, 1], images[:, [0, 2]].max(1), atol=1e-4)
     assert np.abs(images).max() > 0.1
-    bare = Method(task.T, classes=range(3), penalty=0.01, class_balance=False, **BARE).fit(task.X, task.y)
-    assert np.abs(bare.weights_[1].numpy() - task.T[1]).max() > 1e-3  # pushed away, as published
+    bare = Method(task.T, classes=range(3), class_balance=False, **loose).fit(task.X, task.y)
+    if Method in PULLED:
+        assert np.abs(bare.weights_[1].numpy() - task.T[1]).max() > 1e-3  # pushed away, as published
+    _, images, _ = bare.evidence(task.Xq)
+    assert images[:, 1].mean() < images[:, [0, 2]].max(1).mean() - 0.1
 
 
 # ---- what is chosen ----
@@ -140,7 +262,7 @@ def test_validation_labels_choose_on_all_images(Method):
     assert clf.score(task.Xq[half], task.yq[half]) == pytest.approx(best, abs=1e-6)
 
 
-@pulled
+@family
 def test_noise_leads_back_to_the_text(Method):
     task = make_task((4,) * 10, noise=0.8, text_noise=0.8, n_queries=50)
     noise = np.random.default_rng(0).normal(size=task.X.shape).astype(np.float32)
@@ -148,11 +270,11 @@ def test_noise_leads_back_to_the_text(Method):
     np.testing.assert_allclose(clf.predict_logits(task.Xq), 20 * task.Xq @ task.T.T, atol=1e-3)
 
 
-@pulled
+@family
 def test_the_head_travels_with_the_adapter(Method):
     from fewclip.method_state import method_state, restore_method
 
-    clf = Method(TASK.T, **BARE).fit(TASK.X, TASK.y)
+    clf = Method(TASK.T, **LOOSE[Method], **BARE).fit(TASK.X, TASK.y)
     again = restore_method(*method_state(clf), device="cpu")
     np.testing.assert_array_equal(again.predict_logits(TASK.Xq), clf.predict_logits(TASK.Xq))
 
@@ -160,27 +282,30 @@ def test_the_head_travels_with_the_adapter(Method):
 # ---- errors ----
 
 
-@pulled
 @pytest.mark.parametrize(
-    "wrong",
-    [{"penalty": -1}, {"penalty": "best"}, {"penalty": np.nan}, {"text_norm": 0}, {"max_steps": 1.5}],
-)
+    ("Method", "wrong"),
+    [
+        (LinearProbe, {"penalty": -1}), (CLAP, {"penalty": "best"}), (LinearAdapter, {"penalty": np.nan}),
+        (LinearProbe, {"text_norm": 0}), (TaskRes, {"text_norm": -1}), (CLAP, {"max_steps": 1.5}),
+        (LinearAdapter, {"span": 1}), (CrossModalProbe, {"text_share": 1.5}),
+        (TaskRes, {"residual_scale": 0}),
+        (TaskRes, {"residual_scale": "big"}), (TaskRes, {"epochs": -1}), (TaskRes, {"learning_rate": -1}),
+        (LPPlusPlus, {"epochs": None}),
+    ],
+)  # fmt: skip
 def test_wrong_parameters_are_named(Method, wrong):
     with pytest.raises(ParameterError, match=next(iter(wrong))):
         Method(TASK.T, **wrong).fit(TASK.X, TASK.y)
 
 
 def test_a_loss_that_is_not_finite_says_what_to_change():
-    from fewclip.methods.solvers import lbfgs
+    from fewclip.methods.solvers import adam, lbfgs
 
+    start = {"x": torch.ones(2)}
     with pytest.raises(TrainingError, match="penalty"):
-        lbfgs(
-            {"x": torch.ones(2)},
-            lambda p: torch.log(-p["x"]).sum(),
-            max_steps=3,
-            tolerance=1e-5,
-            what="penalty=",
-        )
+        lbfgs(start, lambda p: torch.log(-p["x"]).sum(), max_steps=3, tolerance=1e-5, what="penalty=")
+    with pytest.raises(TrainingError, match="learning_rate"):
+        adam(start, lambda p: torch.log(-p["x"]).sum(), steps=3, learning_rate=0.1, what="learning_rate=")
 
 
 def test_on_real_features_the_heads_gain(caltech):
@@ -188,5 +313,6 @@ def test_on_real_features_the_heads_gain(caltech):
     some = np.arange(len(y)) % 16 < 2
     zero_shot = METHODS["zero-shot"](T).fit(X[some], y[some])
     val = caltech["val_features"], caltech["val_labels"]
-    for Method in PULLED:
-        assert Method(T).fit(X[some], y[some]).score(*val) >= zero_shot.score(*val) + 0.005
+    for Method in FAMILY:
+        clf = Method(T, selection="none", calibration="none", **LOOSE[Method]).fit(X[some], y[some])
+        assert clf.score(*val) >= zero_shot.score(*val) + 0.004

@@ -59,3 +59,53 @@ def gradient(loss, at, step=1e-5):
         down[i] -= step
         out[i] = (loss(up) - loss(down)) / (2 * step)
     return out
+
+
+def task_res(f, T, residual, R, s):
+    """z = s · f · unit(R T + a r)."""
+    return np.array([[s * float(np.dot(q, w)) for w in unit(R * T + residual)] for q in f])
+
+
+def lp_plus_plus(f, T, w, b, a):
+    """z = f · w_c + b_c + a_c f · T_c."""
+    z = np.zeros((len(f), len(T)))
+    for i, q in enumerate(f):
+        for k in range(len(T)):
+            z[i, k] = float(np.dot(q, w[k])) + b[k] + a[k] * float(np.dot(q, T[k]))
+    return z
+
+
+def fit_lp_plus_plus(X, y, T, s, epochs):
+    """The descent of LP++ for equal shots, gradients by hand, image by image."""
+    m, c = len(X), len(T)
+    w, b, a = np.zeros_like(T, dtype=float), np.zeros(c), np.zeros(c)
+    for x, label in zip(X, y, strict=True):
+        w[label] += x
+        a += 2.5 * s * float(np.dot(x, T[label])) / m
+    step = 4 * m / np.linalg.eigvalsh(X.T @ X).max()
+    step_a = m / (4 * max(sum(float(np.dot(x, t)) ** 2 for x in X) for t in T))
+    speed_w, speed_b = np.zeros_like(w), np.zeros(c)
+
+    def gradients():
+        gw, gb, ga = np.zeros_like(w), np.zeros(c), np.zeros(c)
+        for x, row, label in zip(X, lp_plus_plus(X, T, w, b, a), y, strict=True):
+            p = softmax(row)
+            for k in range(c):
+                error = (p[k] - (k == label)) / m
+                gw[k] += error * x
+                gb[k] += error
+                ga[k] += error * float(np.dot(x, T[k]))
+        return gw, gb, ga
+
+    for epoch in range(1, epochs + 1):
+        gw, gb, _ = gradients()
+        speed_w, speed_b = 0.9 * speed_w + gw, 0.9 * speed_b + gb
+        w, b = w - step * speed_w, b - step * speed_b
+        if epoch % 10 == 0:
+            a = a - step_a * gradients()[2]
+    return w, b, a
+
+
+def linear_adapter(f, T, delta, s):
+    """z = s · unit(f + f Δ) · T."""
+    return np.array([[s * float(np.dot(q, t)) for t in T] for q in unit(f + f @ delta)])

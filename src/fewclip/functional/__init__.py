@@ -24,7 +24,15 @@ from fewclip.functional.leave_one_out import (
     shots_per_class,
 )
 from fewclip.functional.likelihood import best_scale, evened_rows, log_likelihood
-from fewclip.functional.linear_heads import clap_penalties, cosine_head_logits, text_pull
+from fewclip.functional.linear_heads import (
+    clap_penalties,
+    cosine_head_logits,
+    linear_adapter_logits,
+    lp_plus_plus_logits,
+    task_res_weights,
+    text_basis,
+    text_pull,
+)
 from fewclip.functional.proker import (
     KernelPath,
     proker_coefficients,
@@ -80,7 +88,9 @@ __all__ = [
     "inter_class_variance",
     "key_divergence",
     "leave_one_out_sums",
+    "linear_adapter_logits",
     "log_likelihood",
+    "lp_plus_plus_logits",
     "proker_coefficients",
     "proker_kernel",
     "proker_large",
@@ -93,6 +103,8 @@ __all__ = [
     "spread",
     "ss_text_logits",
     "ss_text_weights",
+    "task_res_weights",
+    "text_basis",
     "text_pull",
     "text_samples",
     "timo_logits",

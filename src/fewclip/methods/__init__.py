@@ -7,12 +7,16 @@ from fewclip.methods.base import FewShotMethod
 from fewclip.methods.calip import CALIP
 from fewclip.methods.clap import CLAP
 from fewclip.methods.clip_adapter import CLIPAdapter
+from fewclip.methods.cross_modal import CrossModalProbe
 from fewclip.methods.ensemble import Ensemble
 from fewclip.methods.gda import GDA
+from fewclip.methods.linear_adapter import LinearAdapter
 from fewclip.methods.linear_probe import LinearProbe
+from fewclip.methods.lp_plus_plus import LPPlusPlus
 from fewclip.methods.prior_refinement import PriorRefinement
 from fewclip.methods.proker import ProKeR
 from fewclip.methods.ss_text import SSText
+from fewclip.methods.task_res import TaskRes
 from fewclip.methods.timo import TIMO, TIMOS
 from fewclip.methods.tip_adapter import TipAdapter
 from fewclip.methods.tip_adapter_f import TipAdapterF
@@ -35,6 +39,10 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "timo-s": TIMOS,
     "linear-probe": LinearProbe,
     "clap": CLAP,
+    "task-res": TaskRes,
+    "lp++": LPPlusPlus,
+    "cross-modal": CrossModalProbe,
+    "linear-adapter": LinearAdapter,
     "ensemble": Ensemble,
     "auto": Auto,
 }
@@ -50,12 +58,16 @@ __all__ = [
     "TIMOS",
     "Auto",
     "CLIPAdapter",
+    "CrossModalProbe",
     "Ensemble",
     "FewShotMethod",
+    "LPPlusPlus",
+    "LinearAdapter",
     "LinearProbe",
     "PriorRefinement",
     "ProKeR",
     "SSText",
+    "TaskRes",
     "TipAdapter",
     "TipAdapterF",
     "TipX",

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from fewclip.functional import clap_penalties
-from fewclip.methods.linear_heads import row_weights
+from fewclip.methods.head_task import row_weights
 from fewclip.methods.linear_probe import LinearProbe
 from fewclip.methods.support import Support
 

@@ -10,35 +10,149 @@ from typing import Any, ClassVar
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from fewclip.errors import ParameterError
-from fewclip.functional import balance_factors, fill_absent
+from fewclip.functional import fill_absent, text_pull
 from fewclip.methods.base import FewShotMethod
 from fewclip.methods.cache import is_auto, is_number, one_or
+from fewclip.methods.head_task import HeadTask, LinearHead
 from fewclip.methods.judged_heads import judged_heads
 from fewclip.methods.solvers import Parameters, lbfgs
 from fewclip.methods.ss_text import check_text_norm
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import SelectionResult, Setting
 
-_DOUBLE = 2**22  # products of one pass up to which float64 costs nothing that is noticed
-_ROUGH, _FINE, _EXACT = (
-    1e-3,
-    1e-4,
-    1e-7,
-)  # largest gradient to stop at, in s/c: of folds, of all images, in float64
+# Largest gradient to stop at, in s/c: of folds, of all images, and of all images where float64 is used.
+_ROUGH, _FINE, _EXACT = 1e-3, 1e-4, 1e-7
 _ROUGH_STEPS = 40  # at most, for heads that only judge
 _LEFT_OUT = 200  # images that are enough to judge by: no further fold is trained
 
 
 class LinearHeadMethod(FewShotMethod):
-    """A head whose parameters minimise cross-entropy plus a pull back to where they start.
+    """A head whose parameters are fitted on all labelled images at once, from a start at the text.
 
-    All views of an image are learnt at once, each with 1/V of its weight; classes weigh alike. How strong the
-    pull is, ``penalty="auto"``, is chosen together with the safe mix from a short path: on validation labels
-    if given, else on folds that leave one shot of every class out. Classes without images keep their text:
-    nobody speaks for them, so they take no part in the loss, and get the row's largest gain.
+    All views of an image are learnt at once, each with 1/V of its weight; classes weigh alike. A setting of
+    the fit, in most methods the pull back to the start, is chosen together with the safe mix from a short
+    path: on validation labels if given, else on folds that leave one shot of every class out. Classes without
+    images keep their text: nobody speaks for them, so they take no part in the loss, and get the row's
+    largest gain.
+
+    Attributes:
+        present_: Which classes have images, (c,).
+        n_parameters_: Numbers that were learnt.
+    """
+
+    _SETTING: ClassVar[str | None] = None
+    """The parameter that is chosen from a path; None: there is none."""
+    _PATH: ClassVar[tuple[float, ...]] = ()
+    """Its values, the strongest pull first."""
+    _NAMES: ClassVar[tuple[str, ...]] = ("weights",)
+    """What the formula needs; kept with a ``_`` behind."""
+
+    present_: Tensor
+    n_parameters_: int
+
+    # ---- what a method implements ----
+
+    @abstractmethod
+    def _start(self, text: Tensor) -> Parameters:
+        """First values of what is learnt, by name; ``text``: T, (c, d)."""
+
+    @abstractmethod
+    def _formula(self, queries: Tensor, text: Tensor, parameters: Parameters) -> Tensor:
+        """Logits (n, c) of queries (n, d)."""
+
+    @abstractmethod
+    def _solve(self, task: HeadTask, start: Parameters, setting: float, *, rough: bool) -> Parameters:
+        """What is learnt from ``start``; ``rough``: only to compare settings."""
+
+    @abstractmethod
+    def _default(self, support: Support) -> float:
+        """The setting where nothing can be judged, and to which the choice leans."""
+
+    def _fixed(self, text: Tensor) -> Parameters:
+        """What the formula needs besides and is not learnt."""
+        return {}
+
+    def _finished(self, learnt: Parameters, text: Tensor) -> Parameters:
+        """What is predicted with, of what was learnt."""
+        return learnt
+
+    def _holds(self, support: Support, text: Tensor) -> Tensor:
+        """How strongly each class is held by its text, (c,)."""
+        return text.new_ones(len(text))
+
+    def _text_samples(self, support: Support) -> Rows | None:
+        """Texts that are learnt like images, with half of the weight."""
+        return None
+
+    # ---- shared ----
+
+    def _fit(self, support: Support, validation: Rows | None) -> SelectionResult:
+        self._check_settings()
+        self.present_ = support.shots > 0
+        name, path, default = self._SETTING, self._PATH, self._default(support)
+        if name is not None:
+            given = getattr(self, name)
+            path, default = one_or(given, path), one_or(given, (default,))[0]
+        space = {} if name is None else {name: path}
+        head = LinearHead(self, support)
+        most = -(-_LEFT_OUT // max(1, int((support.shots > 1).sum())))
+
+        def refitted(rest: Support, what: str) -> LinearHead:
+            return LinearHead(self, rest, rough=True)
+
+        rows = judged_heads(self, support, validation, head, refitted, max_folds=most)
+        if rows is None:
+            note = "Fixed defaults; no further label was used."
+            result = SelectionResult("none", {} if name is None else {name: default}, note=note)
+        else:
+            logits: dict[float, Tensor] = {}
+
+            def at(setting: Setting) -> Tensor:
+                value = setting.get(name or "", default)
+                if value not in logits:
+                    logits[value] = rows.each(lambda head, x: head.logits(x, value))
+                return logits[value]
+
+            start = {key: default for key in space}
+            result = rows.mix(at, safe=self.safe, space=space, start=start)
+        self.mix_ = float(result.settings.get("mix", 1.0))
+        chosen = float(result.settings.get(name or "", default))
+        if name is not None:
+            setattr(self, f"{name}_", chosen)
+        self.n_parameters_ = sum(value.numel() for value in head.at(chosen).values())
+        for key, value in head.predicts_with(chosen).items():
+            setattr(self, f"{key}_", value.float())
+        return result
+
+    def _logits(self, queries: Tensor) -> Tensor:
+        learnt = {name: getattr(self, f"{name}_") for name in self._NAMES}
+        logits = self._formula(queries, self.text_features_, learnt)
+        return self._filled(logits, self._text_logits(queries), self.present_)
+
+    def _filled(self, logits: Tensor, text_logits: Tensor, present: Tensor) -> Tensor:
+        """Classes without images get zero-shot's logit plus the row's largest gain over it."""
+        if not self.class_balance or bool(present.all()):
+            return logits
+        return text_logits + fill_absent(logits - text_logits, present)
+
+    @abstractmethod
+    def _check_settings(self) -> None:
+        """Raises ParameterError for a parameter out of range."""
+
+    def _require(self, name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise ParameterError(
+                f"The {name!r} parameter of {type(self).__name__}",
+                expected=expected,
+                got=repr(getattr(self, name)),
+                fix="Leave it at its default unless you reproduce a published setting.",
+            )
+
+
+class PulledHeadMethod(LinearHeadMethod):
+    """Cross-entropy plus a pull back to the start, minimised by L-BFGS.
 
     Args:
         penalty: Factor on the pull, or ``"auto"``.
@@ -47,18 +161,12 @@ class LinearHeadMethod(FewShotMethod):
 
     Attributes:
         penalty_: The factor in use.
-        present_: Which classes have images, (c,).
-        n_parameters_: Numbers that were learnt.
     """
 
+    _SETTING: ClassVar[str | None] = "penalty"
     _PATH: ClassVar[tuple[float, ...]] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-    """Factors that are tried, falling: each starts where the last one ended."""
     _DEFAULT: ClassVar[float] = 0.1
-    """Factor where nothing can be judged; of those that are hardly worse than the best, the nearest wins."""
-
     penalty_: float
-    present_: Tensor
-    n_parameters_: int
 
     def __init__(
         self,
@@ -85,160 +193,38 @@ class LinearHeadMethod(FewShotMethod):
         self.text_norm = text_norm
         self.max_steps = max_steps
 
-    # ---- what a method implements ----
-
-    @abstractmethod
     def _start(self, text: Tensor) -> Parameters:
-        """First values of what is learnt, by name; ``text``: T, (c, d)."""
+        return {"weights": text}
 
-    @abstractmethod
-    def _formula(self, queries: Tensor, text: Tensor, parameters: Parameters) -> Tensor:
-        """Logits (n, c) of queries (n, d)."""
-
-    @abstractmethod
-    def _pull(self, parameters: Parameters, text: Tensor, holds: Tensor) -> Tensor:
-        """Penalty of parameters that have left their start, a scalar; ``holds``: see ``_holds``."""
-
-    def _holds(self, support: Support, text: Tensor) -> Tensor:
-        """How strongly each class is held by its text, (c,)."""
-        return text.new_ones(len(text))
-
-    # ---- shared ----
-
-    def _fit(self, support: Support, validation: Rows | None) -> SelectionResult:
-        self._check_settings()
-        self.present_ = support.shots > 0
-        path, default = one_or(self.penalty, self._PATH), one_or(self.penalty, (self._default(support),))[0]
-        head = LinearHead(self, support)
-        most = -(-_LEFT_OUT // max(1, int((support.shots > 1).sum())))
-        rows = judged_heads(
-            self,
-            support,
-            validation,
-            head,
-            lambda rest, _: LinearHead(self, rest, rough=True),
-            max_folds=most,
-        )
-        if rows is None:
-            note = "A fixed pull towards the text; no further label was used."
-            result = SelectionResult("none", {"penalty": default}, note=note)
-        else:
-            logits: dict[float, Tensor] = {}
-
-            def at(setting: Setting) -> Tensor:
-                penalty = setting["penalty"]
-                if penalty not in logits:
-                    logits[penalty] = rows.each(lambda head, x: head.logits(x, penalty))
-                return logits[penalty]
-
-            result = rows.mix(at, safe=self.safe, space={"penalty": path}, start={"penalty": default})
-        self.penalty_ = float(result.settings["penalty"])
-        self.mix_ = float(result.settings.get("mix", 1.0))
-        self._adopt(head.at(self.penalty_))
-        return result
+    def _pull(self, learnt: Parameters, task: HeadTask) -> Tensor:
+        """Penalty of parameters that have left their start, a scalar."""
+        return (task.holds * text_pull(learnt["weights"], task.text, norm=self.text_norm)).mean()
 
     def _default(self, support: Support) -> float:
         return self._DEFAULT
 
-    def _adopt(self, parameters: Parameters) -> None:
-        self.n_parameters_ = sum(value.numel() for value in parameters.values())
-        for name, value in parameters.items():
-            setattr(self, f"{name}_", value.float())
-
-    def _logits(self, queries: Tensor) -> Tensor:
-        learnt = {name: getattr(self, f"{name}_") for name in self._start(self.text_features_[:1])}
-        logits = self._formula(queries, self.text_features_, learnt)
-        return self._filled(logits, self._text_logits(queries), self.present_)
-
-    def _filled(self, logits: Tensor, text_logits: Tensor, present: Tensor) -> Tensor:
-        """Classes without images get zero-shot's logit plus the row's largest gain over it."""
-        if not self.class_balance or bool(present.all()):
-            return logits
-        return text_logits + fill_absent(logits - text_logits, present)
+    def _solve(self, task: HeadTask, start: Parameters, setting: float, *, rough: bool) -> Parameters:
+        steps = min(_ROUGH_STEPS, int(self.max_steps)) if rough else int(self.max_steps)
+        exact = task.features.dtype == torch.float64
+        tolerance = (_ROUGH if rough else _EXACT if exact else _FINE) * self.logit_scale / len(task.text)
+        return lbfgs(
+            start,
+            lambda p: task.loss(p) + setting * self._pull(p, task),
+            max_steps=steps,
+            tolerance=tolerance,
+            what="penalty=",
+        )
 
     def _check_settings(self) -> None:
         check_text_norm(self)
-        penalty, steps = self.penalty, self.max_steps
-        for name, good, expected in (
-            ("penalty", is_auto(penalty) or _within(penalty, 0, 1e12), "'auto' or a number ≥ 0"),
-            (
-                "max_steps",
-                isinstance(steps, Integral) and not isinstance(steps, bool) and steps >= 0,
-                "an int ≥ 0",
-            ),
-        ):
-            if not good:
-                raise ParameterError(
-                    f"The {name!r} parameter of {type(self).__name__}",
-                    expected=expected,
-                    got=repr(getattr(self, name)),
-                    fix="Leave it at its default unless you reproduce a published setting.",
-                )
+        self._check_solver()
+
+    def _check_solver(self) -> None:
+        good = is_auto(self.penalty) or (is_number(self.penalty) and 0 <= float(self.penalty) < 1e30)
+        self._require("penalty", good, "'auto' or a number ≥ 0")
+        self._require("max_steps", is_count(self.max_steps), "an int ≥ 0")
 
 
-class LinearHead:
-    """What one set of labelled images teaches a method, at any penalty, each minimised once.
-
-    Args:
-        method: The method.
-        support: The images to learn.
-        rough: Whether the head only serves to compare penalties: fewer steps tell them apart as well.
-    """
-
-    def __init__(self, method: LinearHeadMethod, support: Support, *, rough: bool = False) -> None:
-        self.method, self.text, self.scale = method, method._text_in(support), method.logit_scale
-        self.present = support.shots > 0
-        n, (c, d) = len(support.features), self.text.shape
-        self._dtype = torch.float64 if n * c * d <= _DOUBLE else torch.float32
-        # In an order of content, so that rounding does not depend on the order of rows.
-        order = torch.argsort(support.features.sum(1), stable=True)
-        self._features, self._labels = support.features[order].to(self._dtype), support.labels[order]
-        self._weights = row_weights(support, balanced=method.class_balance)[order].to(self._dtype)
-        self._text = self.text.to(self._dtype)
-        self._holds = method._holds(support, self.text).to(self._dtype)
-        self._steps = min(_ROUGH_STEPS, int(method.max_steps)) if rough else int(method.max_steps)
-        tolerance = _ROUGH if rough else _EXACT if self._dtype == torch.float64 else _FINE
-        self._tolerance = tolerance * self.scale / c
-        self._solved: dict[float, Parameters] = {}
-
-    def logits(self, queries: Tensor, penalty: float) -> Tensor:
-        """Logits (n, c) of the head that is fitted with this penalty."""
-        with torch.no_grad():
-            learnt = {name: value.float() for name, value in self.at(penalty).items()}
-            logits = self.method._formula(queries, self.text, learnt)
-            return self.method._filled(logits, self.scale * (queries @ self.text.T), self.present)
-
-    def at(self, penalty: float) -> Parameters:
-        """What is learnt with this penalty; started at the next stronger one that is known."""
-        if penalty not in self._solved:
-            stronger = [known for known in self._solved if known > penalty]
-            start = self._solved[min(stronger)] if stronger else self.method._start(self._text)
-            self._solved[penalty] = lbfgs(
-                start,
-                lambda p: self._loss(p, penalty),
-                max_steps=self._steps,
-                tolerance=self._tolerance,
-                what="penalty=",
-            )
-        return self._solved[penalty]
-
-    def _loss(self, parameters: Parameters, penalty: float) -> Tensor:
-        logits = self.method._formula(self._features, self._text, parameters)
-        if self.method.class_balance and not bool(self.present.all()):
-            # A class that nobody shows would only be pushed away from every image.
-            logits = logits.masked_fill(~self.present, -torch.inf)
-        loss = self._weights @ cross_entropy(logits, self._labels, reduction="none")
-        return loss + penalty * self.method._pull(parameters, self._text, self._holds)
-
-
-def row_weights(support: Support, *, balanced: bool) -> Tensor:
-    """Weight of each row in the loss, (r,), 1 in sum: 1/V of its image's, and classes alike if balanced."""
-    views = torch.bincount(support.images, minlength=len(support.keys))
-    weights = 1.0 / views[support.images].float()
-    if balanced:
-        weights = weights * balance_factors(support.key_labels, support.n_classes)[support.labels]
-    return weights / weights.sum()
-
-
-def _within(value: object, low: float, high: float) -> bool:
-    return is_number(value) and low <= float(value) <= high  # type: ignore[arg-type]
+def is_count(value: Any) -> bool:
+    """An int ≥ 0, no bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fewclip.functional import cosine_head_logits, text_pull
-from fewclip.methods.linear_heads import LinearHeadMethod
+from fewclip.functional import cosine_head_logits
+from fewclip.methods.linear_heads import PulledHeadMethod
 from fewclip.methods.solvers import Parameters
 
 
-class LinearProbe(LinearHeadMethod):
+class LinearProbe(PulledHeadMethod):
     """Text-initialised linear probe: z = s · f · unit(u_c), u starts at T.
 
     Minimises cross-entropy + λ · mean_c R² ‖u_c − T_c‖². λ = 0 is the paper's ZS-LP.
@@ -35,11 +35,5 @@ class LinearProbe(LinearHeadMethod):
 
     weights_: Tensor
 
-    def _start(self, text: Tensor) -> Parameters:
-        return {"weights": text}
-
     def _formula(self, queries: Tensor, text: Tensor, parameters: Parameters) -> Tensor:
         return cosine_head_logits(queries, parameters["weights"], logit_scale=self.logit_scale)
-
-    def _pull(self, parameters: Parameters, text: Tensor, holds: Tensor) -> Tensor:
-        return (holds * text_pull(parameters["weights"], text, norm=self.text_norm)).mean()

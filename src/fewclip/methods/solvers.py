@@ -12,6 +12,7 @@ from torch import Tensor
 from fewclip.errors import TrainingError
 
 Parameters = dict[str, Tensor]
+_EPS = 1e-4  # of Adam: smaller gradients move less, so that rounding is not amplified
 
 
 def lbfgs(
@@ -34,7 +35,7 @@ def lbfgs(
     Raises:
         TrainingError: The loss is not finite.
     """
-    if max_steps == 0:
+    if max_steps == 0 or not any(value.numel() for value in start.values()):
         return {name: value.detach() for name, value in start.items()}
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -69,3 +70,39 @@ def check_finite(loss: Tensor, what: str) -> None:
             got=f"{loss.item()}",
             fix=f"Leave {what} at its default, or bring it nearer.",
         )
+
+
+def adam(
+    start: Parameters,
+    loss: Callable[[Parameters], Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    what: str,
+) -> Parameters:
+    """Full-batch Adam from ``start``; the rate falls to 0 along a cosine.
+
+    Args:
+        start: Parameters by name; not changed.
+        loss: A scalar of such parameters.
+        steps: Steps, ≥ 0.
+        learning_rate: The first rate.
+        what: Which parameter to change where the loss is not finite.
+
+    Raises:
+        TrainingError: The loss is not finite.
+    """
+    with torch.enable_grad():
+        parameters = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
+        optimizer = torch.optim.Adam(list(parameters.values()), lr=learning_rate, eps=_EPS)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+        for _ in range(steps):
+            value = loss(parameters)
+            check_finite(value, what)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            schedule.step()
+    learnt = {name: value.detach() for name, value in parameters.items()}
+    check_finite(loss(learnt), what)
+    return learnt

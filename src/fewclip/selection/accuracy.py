@@ -106,7 +106,7 @@ def _around(best: Setting, space: Mapping[str, Sequence[float]], level: int) -> 
     """
     finer = []
     for name, values in space.items():
-        if name in ("n_channels", "penalty") or len(values) < 2:
+        if name in ("n_channels", "penalty", "residual_scale") or len(values) < 2:
             continue
         for step in (-1, 1):
             share = step * 0.5**level
