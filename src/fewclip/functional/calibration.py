@@ -96,7 +96,7 @@ def best_temperature(
     def slopes(v: float) -> tuple[float, float]:
         """Slope and curvature of the loss in v = log(1/T)."""
         u = math.exp(v)
-        _, slope, curvature = _along(logits, labels, weights, u)
+        slope, curvature = _along(logits, labels, weights, u)
         return prior * v - u * slope, prior - u * slope + u * u * curvature
 
     low, high, v = -math.log(_RANGE), math.log(_RANGE), -math.log(start)

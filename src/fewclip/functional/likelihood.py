@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ SCALES = (1 / 32, 8.0)
 _TILE = 2**20  # logits of a tile (float32: 4 MiB, a cache's size)
 _STEPS = 30
 _TOLERANCE = 1e-8  # nats a row that another step could still gain
+_NEAR = 1e-5  # relative; a smaller step is rounding
 
 
 def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
@@ -45,7 +48,8 @@ def evened_rows(logits: Tensor, *, spread: float, power: float = 1.0) -> Tensor:
 def best_scale(logits: Tensor, labels: Tensor, weights: Tensor, *, start: float = 1.0) -> float:
     """The factor u on logits z with the largest log-likelihood Σ w log softmax(u z)_y, within ``SCALES``.
 
-    1/u is the temperature. The likelihood is concave in u: Newton's method, in a few passes.
+    1/u is the temperature. The likelihood is concave in u: Newton's method on
+    its slope, between points whose slopes point at each other, in a few passes.
 
     Args:
         logits: z, (n, c).
@@ -54,18 +58,18 @@ def best_scale(logits: Tensor, labels: Tensor, weights: Tensor, *, start: float 
         start: Where to begin.
     """
     logits = _centred(logits)
-    low, high = SCALES
-    total, u = float(weights.double().sum()), min(max(start, low), high)
-    value, slope, curvature = _along(logits, labels, weights, u)
+    (low, high), total = SCALES, float(weights.double().sum())
+    u = min(max(start, low), high)
     for _ in range(_STEPS):
-        target = u + slope / curvature if curvature > 0 else (high if slope > 0 else low)
-        target = min(max(target, low), high)
-        if (target - u) * slope <= 2 * _TOLERANCE * total:
+        slope, curvature = _along(logits, labels, weights, u)
+        low, high = (u, high) if slope > 0 else (low, u)
+        target = u + slope / curvature if curvature > 0 else math.copysign(math.inf, slope)
+        if not low < target < high:  # a bound that nobody has seen, or between two that point at each other
+            edge = high if slope > 0 else low
+            target = edge if edge in SCALES else math.sqrt(low * high)
+        if (target - u) * slope <= 2 * _TOLERANCE * total or abs(target - u) <= _NEAR * u:
             break
-        before = u
-        value, slope, curvature, u = _climb(logits, labels, weights, u, target, value)
-        if u == before:  # nothing on the way is higher: rounding is all that is left
-            break
+        u = target
     return u
 
 
@@ -74,22 +78,10 @@ def _centred(logits: Tensor) -> Tensor:
     return logits - logits.mean(1, keepdim=True)
 
 
-def _climb(
-    logits: Tensor, labels: Tensor, weights: Tensor, u: float, target: float, value: float
-) -> tuple[float, float, float, float]:
-    """The first point on the way from ``target`` back to ``u`` that is not lower."""
-    for _ in range(_STEPS):
-        found = _along(logits, labels, weights, target)
-        if found[0] >= value:
-            return *found, target
-        target = (u + target) / 2
-    return *_along(logits, labels, weights, u), u
-
-
-def _along(logits: Tensor, labels: Tensor, weights: Tensor, u: float) -> tuple[float, float, float]:
-    """Log-likelihood, its derivative in u, and minus its second one."""
+def _along(logits: Tensor, labels: Tensor, weights: Tensor, u: float) -> tuple[float, float]:
+    """The derivative of the log-likelihood in u, and minus its second one."""
     rows = max(1, _TILE // max(1, logits.shape[1]))
-    total = torch.zeros(3, dtype=torch.float64, device=logits.device)
+    total = torch.zeros(2, dtype=torch.float64, device=logits.device)
     for z, y, w in zip(logits.split(rows), labels.split(rows), weights.split(rows), strict=True):
         scaled = u * z
         own, log_sum = z.gather(1, y[:, None])[:, 0], torch.logsumexp(scaled, dim=1)
@@ -97,7 +89,7 @@ def _along(logits: Tensor, labels: Tensor, weights: Tensor, u: float) -> tuple[f
         pz = p * z
         mean = pz.sum(1)
         variance = (pz * z).sum(1) - mean**2
-        terms = torch.stack([u * own - log_sum, own - mean, variance.clamp(min=0)])
+        terms = torch.stack([own - mean, variance.clamp(min=0)])
         total += (terms.double() * w.double()).sum(1)
-    value, slope, curvature = total.tolist()
-    return value, slope, curvature
+    slope, curvature = total.tolist()
+    return slope, curvature
