@@ -118,7 +118,7 @@ def test_fit_saves_and_says_what_next(photos, tmp_path, new):
     target = tmp_path / "my best.adapter"
     ran = fewclip("fit", photos, "-o", target, "--encoder", "fake")
     assert (ran.code, ran.out) == (0, "")
-    for part in ("ape on fake features", "12 of 3 classes", "zero-shot", f"saved     {target}"):
+    for part in ("auto on fake features", "12 of 3 classes", "zero-shot", f"saved     {target}"):
         assert part in ran.err
     _, command, adapter, _, *rest = shlex.split(ran.err.split("next")[-1])
     assert (command, adapter) == ("predict", str(target))

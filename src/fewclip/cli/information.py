@@ -127,10 +127,17 @@ def _encoder() -> Check:
 
 def _kind(name: str, packages: Sequence[str], extra: str, detail: str) -> Check:
     """Whether a kind of encoder can be opened here, without importing what takes seconds."""
-    absent = [package for package in packages if importlib.util.find_spec(package) is None]
+    absent = [package for package in packages if not _is_there(package)]
     if absent:
         return Check(name, False, True, f'no {", ".join(absent)}: pip install "fewclip[{extra}]"')
     return Check(name, True, True, detail)
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # half installed, or shadowed by something without a specification
+        return False
 
 
 def _hub() -> str:
