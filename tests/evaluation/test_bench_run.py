@@ -49,7 +49,7 @@ def run(plan: Plan, folder, **options):
 
 def lasting(cells) -> dict:
     """Cells by name, without what differs from run to run."""
-    fleeting = ("seconds", "finished", "peak_memory_mb")
+    fleeting = ("seconds", "finished", "peak_memory_mb", "threads")
     return {key_of(c): {k: v for k, v in c.items() if k not in fleeting} for c in cells}
 
 
