@@ -16,7 +16,7 @@ from fewclip.encoders.base import Encoder
 from fewclip.encoders.features import EncodedImages
 from fewclip.explanation import SupportImage, make_support
 from fewclip.method_state import method_state, restore_method
-from fewclip.methods import METHODS, FewShotMethod
+from fewclip.methods import FewShotMethod, method_name
 from fewclip.persistence import read_adapter, write_adapter
 from fewclip.summary import Summary
 
@@ -200,8 +200,3 @@ class Adapter:
                 raise ValueError(f"{len(support)} support images for {len(method.support_labels_)} keys")
             rows = TrainingRows.from_disk(config.get("training"), stored.tensors, method)
             return cls(method, encoder["name"], encoder["fingerprint"], prompts, support, summary, rows)
-
-
-def method_name(method: FewShotMethod) -> str:
-    """The method's name in ``METHODS``; of a class of one's own, its name."""
-    return next((name for name, kind in METHODS.items() if type(method) is kind), type(method).__name__)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fewclip.errors import AdapterError
-from fewclip.methods import METHODS, FewShotMethod
+from fewclip.methods import METHODS, FewShotMethod, method_name
 from fewclip.selection import Estimate, SelectionResult
 
 _IN_STATE = ("text_features", "classes")  # constructor arguments that the state holds in clean form
@@ -52,8 +52,8 @@ def method_state(method: FewShotMethod) -> tuple[dict[str, Any], dict[str, np.nd
 
 
 def _name_of(method: FewShotMethod) -> str:
-    name = next((key for key, kind in METHODS.items() if kind is type(method)), None)
-    if name is None:
+    name = method_name(method)
+    if name not in METHODS:
         raise AdapterError(
             f"method {type(method).__name__}",
             expected=f"one that an adapter can name: {', '.join(METHODS)}",

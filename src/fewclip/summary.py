@@ -146,10 +146,10 @@ class Summary:
         return f"{', '.join(parts)}. {self.selection.note}" if parts else self.selection.note
 
     def _members(self) -> str:
-        """The methods that were compared, each with its estimated accuracy and its weight."""
+        """The methods that were compared, each with how often it was right, and its weight."""
         parts = []
         for row in self.selection.table:
-            estimate = "" if row["accuracy"] is None else f"{row['accuracy']:.1%}, "
+            estimate = "" if row["accuracy"] is None else f"{row['accuracy']:.1%} right, "
             parts.append(f"{row['method']} ({estimate}weight {row['weight']:.2g})")
         return ", ".join(parts)
 

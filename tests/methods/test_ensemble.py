@@ -10,9 +10,11 @@ import torch
 from reference.tasks import make_task
 
 from fewclip.errors import ParameterError
+from fewclip.evaluation.left_out import refit
 from fewclip.method_state import method_state, restore_method
 from fewclip.methods import APE, Auto, Ensemble, TipAdapter, ZeroShot
-from fewclip.methods import auto as auto_module
+from fewclip.methods.auto import CAUTION
+from fewclip.selection import standard_errors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = make_task((4, 4, 4, 4, 4), noise=0.9, text_noise=1.2)
@@ -142,12 +144,37 @@ def test_auto_respects_the_noise_of_few_labels():
     weights = torch.ones(40, dtype=torch.float64)
     gap = torch.zeros(40, dtype=torch.float64)
     gap[:3], gap[3:5] = 1.0, -1.0  # three images more, two fewer: one in forty says nothing
-    assert 0 < auto_module._behind(gap, weights) < 1
+    assert 0 < standard_errors(gap, weights) < 1
     gap[:15] = 1.0
-    assert auto_module._behind(gap, weights) > 2
+    assert standard_errors(gap, weights) > CAUTION
     alike = torch.zeros(4, dtype=torch.float64)
     alike[0] = 1.0
-    assert auto_module._behind(alike, torch.ones(4, dtype=torch.float64)) < 2  # one of four images
+    assert standard_errors(alike, torch.ones(4, dtype=torch.float64)) < CAUTION  # one of four images
+
+
+def test_one_member_alone_is_estimated_as_it_estimates_itself():
+    one, alone = fitted(methods=("tip-adapter",)).selection_, fitted(kind=TipAdapter).selection_
+    assert one.estimate.accuracy == pytest.approx(alone.estimate.accuracy, abs=1e-6)
+    assert (one.estimate.zero_shot, one.estimate.kind) == (alone.estimate.zero_shot, alone.estimate.kind)
+    assert one.note.startswith("tip-adapter alone.")
+
+
+def test_an_estimate_is_not_flattered_by_the_choice_of_settings():
+    excess = []
+    for seed in range(8):
+        task = make_task((4, 4, 4, 4, 4), noise=1.6, text_noise=1.5, n_queries=200, seed=seed)
+        clf = fitted(task=task, methods=("tip-adapter", "ape", "tip-x"))
+        excess.append(clf.selection_.estimate.accuracy - clf.score(task.Xq, task.yq))
+    assert abs(np.mean(excess)) < 0.08  # 20 images of a draw tell its accuracy to 0.1
+
+
+@pytest.mark.parametrize("kind", [Ensemble, Auto])
+def test_what_was_chosen_is_handed_on_to_a_fit_on_fewer_images(kind):
+    clf = fitted(kind=kind, methods=("tip-adapter", "proker"))
+    fewer = refit(clf, np.flatnonzero(np.arange(len(TASK.y)) % 4))
+    assert [type(member) for member in fewer.members_] == [type(member) for member in clf.members_]
+    for before, after in zip(clf.members_, fewer.members_, strict=True):
+        assert after.selection_.settings["beta"] == before.selection_.settings["beta"]
 
 
 def test_auto_takes_validation_images_where_they_are_given():

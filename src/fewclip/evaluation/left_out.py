@@ -15,7 +15,7 @@ from fewclip.methods import FewShotMethod
 from fewclip.selection import wilson_interval
 
 N_FOLDS = 4
-_KEPT = ("beta", "gamma", "n_channels")  # settings
+_KEPT = ("beta", "gamma", "n_channels", "ridge", "text_scatter", "penalty")  # settings
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,11 @@ def refit(method: FewShotMethod, rows: np.ndarray) -> FewShotMethod:
     """The method fitted anew on some of its labelled images, rows of ``support_features_``.
 
     The weight of the images is chosen anew. What is slow to choose and hardly depends on single images
-    stays: sharpness β, γ and the number of channels.
+    stays: sharpness β, γ, the number of channels, how strongly a head is pulled, and which methods are
+    averaged.
     """
     fresh = cast(FewShotMethod, clone(method))
-    chosen, params = method.selection_.settings, fresh.get_params(deep=False)
-    kept = {name: chosen[name] for name in _KEPT if params.get(name) == "auto" and name in chosen}
-    if "n_channels" in kept:
-        kept["n_channels"] = int(kept["n_channels"])
-    fresh.set_params(**kept)
+    fresh.set_params(**method.chosen_parameters(_KEPT))
     if fresh.selection in ("full", "fewshot"):  # there are no validation images here
         fresh.set_params(selection="auto")
     labels = method.classes_[method.support_labels_.cpu().numpy()[rows]]

@@ -47,6 +47,12 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "auto": Auto,
 }
 
+
+def method_name(method: FewShotMethod) -> str:
+    """The method's name in ``METHODS``; of a class of one's own, its name."""
+    return next((name for name, kind in METHODS.items() if type(method) is kind), type(method).__name__)
+
+
 __all__ = [
     "APE",
     "APET",
@@ -72,4 +78,5 @@ __all__ = [
     "TipAdapterF",
     "TipX",
     "ZeroShot",
+    "method_name",
 ]

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fewclip.functional import class_sums, key_divergence, refine_channels, unit
-from fewclip.methods.cache import BETAS, CacheMethod, KeySet, one_or
+from fewclip.methods.cache import BETAS, CacheMethod, KeySet
 from fewclip.methods.channels import channel_counts
+from fewclip.methods.parameters import one_or
 from fewclip.methods.support import Support
 from fewclip.methods.validation import check_criterion_weights
 from fewclip.selection import SelectionResult, Setting

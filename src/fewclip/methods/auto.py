@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fewclip.methods.base import FewShotMethod
-from fewclip.methods.cache import is_number
 from fewclip.methods.ensemble import Ensemble, Trial, on_common_images
+from fewclip.methods.parameters import is_number
 from fewclip.methods.support import Rows, Support
-from fewclip.selection import SelectionResult
+from fewclip.selection import SelectionResult, standard_errors
 
 CANDIDATES = ("gda", "proker", "linear-probe")  # in this order, while there is time
 CAUTION = 2.0  # standard errors that a method may lie behind the best and still have a say
@@ -39,8 +39,8 @@ class Auto(Ensemble):
 
     Attributes:
         members_, weights_: See ``Ensemble``.
-        selection_: Its ``table`` has a row a candidate: weight, λ of its safe mix, estimated accuracy, mean
-            log-likelihood, seconds; its ``note`` says why.
+        selection_: Its ``table`` has a row a candidate: weight, λ of its safe mix, share of images not learnt
+            that are right, mean log-likelihood, seconds; its ``note`` says why.
     """
 
     def __init__(
@@ -92,6 +92,10 @@ class Auto(Ensemble):
             return
         yield from self._named(CANDIDATES)
 
+    def chosen_parameters(self, names: Collection[str]) -> dict[str, Any]:
+        """Those that have a say, as candidates."""
+        return {"methods": super().chosen_parameters(names)["methods"]}
+
     def _check_limit(self) -> None:
         if not is_number(self.time_limit) or not float(self.time_limit) > 0:
             raise self._bad("time_limit", "seconds above 0", self.time_limit)
@@ -105,7 +109,8 @@ def _weights(trials: Sequence[Trial]) -> tuple[list[float], str]:
     weights = judged[0].weights.double()
     right = torch.stack([weights * (part.logits.argmax(1) == part.labels) for part in judged], dim=1)
     best = int(right.sum(0).argmax())
-    kept = [i for i in range(len(trials)) if _behind(right[:, best] - right[:, i], weights) <= CAUTION]
+    behind = [standard_errors(right[:, best] - right[:, i], weights) for i in range(len(trials))]
+    kept = [i for i, errors in enumerate(behind) if errors <= CAUTION]
     why = f"On {len(weights)} images not learnt {trials[best].name} is right most often"
     if len(kept) > 1:
         others = ", ".join(trials[i].name for i in kept if i != best)
@@ -113,15 +118,3 @@ def _weights(trials: Sequence[Trial]) -> tuple[list[float], str]:
     out = [trial.name for i, trial in enumerate(trials) if i not in kept]
     why += f"; clearly worse: {', '.join(out)}." if out else "."
     return [1 / len(kept) if i in kept else 0.0 for i in range(len(trials))], why
-
-
-def _behind(gap: Tensor, weights: Tensor) -> float:
-    """How many standard errors the mean of a weighted gap, (m,), lies above 0.
-
-    Two imaginary images see no difference: a handful that happen to agree prove nothing.
-    """
-    w = torch.cat([weights, weights.mean().expand(2)])
-    gap = torch.cat([gap, gap.new_zeros(2)])
-    mean = gap.sum() / w.sum()
-    error = (gap - w * mean).square().sum().sqrt() / w.sum()
-    return float(mean / error.clamp(min=1e-12))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from fewclip.errors import FeatureError, LabelError, ParameterError
 from fewclip.functional import Calibration, class_sums, held_to_range, unit, zero_shot_logits
 from fewclip.methods.doubt import Doubting
-from fewclip.methods.held_out import CALIBRATIONS, fitted_calibration, refitted_held_out
+from fewclip.methods.held_out import CALIBRATIONS, chosen_numbers, fitted_calibration, refitted_held_out
 from fewclip.methods.support import Rows, Support, group_views
 from fewclip.methods.trust import judged_columns, one_row_an_image
 from fewclip.methods.validation import (
@@ -126,6 +126,10 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
     def _key_contributions(self, queries: Tensor) -> Tensor | None:
         """What each labelled image adds to the logit of its class, (n, m); None: the method has no cache."""
         return None
+
+    def chosen_parameters(self, names: Collection[str]) -> dict[str, Any]:
+        """Those of these parameters that the fit has chosen, as what it chose, for ``set_params``."""
+        return chosen_numbers(self, {k: v for k, v in self.selection_.settings.items() if k in names})
 
     def _held_out(self, support: Support, result: SelectionResult) -> HeldOut | None:
         """Logits of labelled rows by heads that have not learnt their image; None if there are none.

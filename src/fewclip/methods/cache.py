@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -29,6 +28,7 @@ from fewclip.methods.leave_one_out import (
     left_out_sums,
     removed_class_sums,
 )
+from fewclip.methods.parameters import is_auto, is_number, one_or
 from fewclip.methods.support import Rows, Support
 from fewclip.methods.text_odds import text_odds, why
 from fewclip.selection import (
@@ -316,21 +316,6 @@ class CacheMethod(FewShotMethod):
                     got=repr(value),
                     fix="Leave it at 'auto' unless you reproduce a published setting.",
                 )
-
-
-def is_auto(value: object) -> bool:
-    """Whether a setting is to be chosen."""
-    return isinstance(value, str) and value == "auto"
-
-
-def is_number(value: Any) -> bool:
-    """A Python or NumPy number, no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def one_or(value: float | str, choices: tuple[float, ...]) -> tuple[float, ...]:
-    """The values to try: the fixed one, or ``choices`` for ``"auto"``."""
-    return choices if isinstance(value, str) else (float(value),)
 
 
 def _remember_last(compute: Callable[[int], T]) -> Callable[[int], T]:

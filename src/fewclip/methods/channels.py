@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any
 
 from fewclip.errors import ParameterError
-from fewclip.methods.cache import is_auto, is_number
+from fewclip.methods.parameters import is_auto, is_number
 
 
 def channel_count(n_channels: Any, d: int) -> int | None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from fewclip.errors import ParameterError
 from fewclip.functional import clip_adapter_features, zero_shot_logits
 from fewclip.methods.base import FewShotMethod
-from fewclip.methods.cache import is_number
 from fewclip.methods.judged_heads import judged_heads
+from fewclip.methods.parameters import is_number
 from fewclip.methods.support import Rows, Support
 from fewclip.methods.training import check_plan, train, train_head
 from fewclip.selection import SelectionResult

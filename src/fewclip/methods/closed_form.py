@@ -13,10 +13,10 @@ from torch import Tensor
 from fewclip.errors import ParameterError
 from fewclip.functional import fill_absent, refine_channels, spread, unit, zero_shot_logits
 from fewclip.methods.base import FewShotMethod
-from fewclip.methods.cache import is_auto, is_number
 from fewclip.methods.channels import channel_counts
 from fewclip.methods.folds import shot_folds
 from fewclip.methods.left_out_parts import judged_parts, rest_of, spread_parts
+from fewclip.methods.parameters import is_auto, is_number
 from fewclip.methods.support import Rows, Support
 from fewclip.methods.text_odds import text_odds, why
 from fewclip.selection import Judge, SelectionResult, Setting, real_spread, search

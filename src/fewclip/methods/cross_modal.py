@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fewclip.functional import zero_shot_logits
-from fewclip.methods.cache import is_number
 from fewclip.methods.linear_heads import PulledHeadMethod
+from fewclip.methods.parameters import is_number
 from fewclip.methods.solvers import Parameters
 from fewclip.methods.support import Rows, Support
 from fewclip.methods.validation import as_numpy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,9 +18,16 @@ from torch.nn.functional import log_softmax
 from fewclip.errors import ParameterError
 from fewclip.functional import log_likelihood
 from fewclip.methods.base import FewShotMethod
-from fewclip.methods.cache import is_number
+from fewclip.methods.parameters import is_number
 from fewclip.methods.support import Rows, Support
-from fewclip.selection import Estimate, HeldOut, SelectionResult, estimate_accuracy
+from fewclip.selection import (
+    Estimate,
+    HeldOut,
+    SelectionResult,
+    effective_number,
+    sum_by_image,
+    wilson_interval,
+)
 
 DEFAULT_MEMBERS = ("gda", "proker", "linear-probe")
 
@@ -104,14 +111,14 @@ class Ensemble(FewShotMethod):
         self.weights_ = [weight for _, weight in kept]
         results = [trial.member.selection_ for trial in trials]
         held_out = _mean(on_common_images([trial.held_out for trial, _ in kept]), self.weights_)
-        protocol = results[0].protocol
+        what = f"{kept[0][0].name} alone." if len(kept) == 1 else f"The mean of what {len(kept)} methods say."
         return SelectionResult(
-            protocol=protocol,
+            protocol=results[0].protocol,
             settings={f"weight of {trial.name}": weight for trial, weight in kept},
             labels_used=max(result.labels_used for result in results),
             seconds=time.perf_counter() - begun,
-            estimate=None if held_out is None else _estimate(held_out, results[0]),
-            note=f"The mean of what {len(kept)} methods say. {why}".strip(),
+            estimate=None if held_out is None else _estimate(held_out, kept),
+            note=f"{what} {why}".strip(),
             table=[_row(trial, weight) for trial, weight in zip(trials, weights, strict=True)],
             held_out=held_out,
         )
@@ -133,17 +140,14 @@ class Ensemble(FewShotMethod):
         yield from self._named(self.methods)
 
     def _named(self, methods: Sequence[str | FewShotMethod] | None) -> list[tuple[str, FewShotMethod]]:
-        from fewclip.methods import METHODS  # at import this module is one of them
+        from fewclip.methods import METHODS, method_name  # at import this module is one of them
 
         if methods is None or isinstance(methods, str) or not len(methods):
             raise self._bad("methods", f"at least one of {', '.join(METHODS)}", methods)
         named = []
         for method in methods:
             if isinstance(method, FewShotMethod):
-                name = next(
-                    (key for key, kind in METHODS.items() if type(method) is kind), type(method).__name__
-                )
-                named.append((name, method))
+                named.append((method_name(method), method))
             elif method in METHODS and not issubclass(METHODS[method], Ensemble):
                 named.append((str(method), METHODS[method]()))
             else:
@@ -168,6 +172,13 @@ class Ensemble(FewShotMethod):
             got=repr(got),
             fix="`fewclip list` describes the methods.",
         )
+
+    def chosen_parameters(self, names: Collection[str]) -> dict[str, Any]:
+        """The members that have a say, with the settings that they have chosen, and their weights."""
+        members = [cast(FewShotMethod, clone(member)) for member in self.members_]
+        for copy, member in zip(members, self.members_, strict=True):
+            copy.set_params(**member.chosen_parameters(names))
+        return {"methods": tuple(members), "weights": tuple(self.weights_)}
 
     def _held_out(self, support: Support, result: SelectionResult) -> HeldOut | None:
         return result.held_out
@@ -195,14 +206,26 @@ def _mean(parts: list[HeldOut] | None, weights: list[float]) -> HeldOut | None:
     return dataclasses.replace(parts[0], logits=mean_opinion(logits))
 
 
-def _estimate(held_out: HeldOut, like: SelectionResult) -> Estimate | None:
-    """Accuracy of the mean on images that its members have not learnt, beside zero-shot's."""
-    if like.estimate is None:
+def _estimate(held_out: HeldOut, kept: Sequence[tuple[Trial, float]]) -> Estimate | None:
+    """Accuracy of the mean on images that its members have not learnt, beside zero-shot's.
+
+    The members have chosen their settings on these images. By how much that flatters each, its cross-fitted
+    estimate says; the mean of it is taken off. One member alone keeps its own estimate.
+    """
+    estimates = [trial.member.selection_.estimate for trial, _ in kept]
+    known = [estimate for estimate in estimates if estimate is not None]
+    if len(known) < len(kept):
         return None
-    right = held_out.logits.argmax(1) == held_out.labels
-    kind = like.estimate.kind
-    found = estimate_accuracy(right, right, held_out.weights, held_out.images, kind)
-    return dataclasses.replace(found, zero_shot=like.estimate.zero_shot)
+    flattery = sum(
+        weight * (_share_right(trial.held_out) - estimate.accuracy)
+        for (trial, weight), estimate in zip(kept, known, strict=True)
+        if trial.held_out is not None
+    )
+    accuracy = min(1.0, max(0.0, _share_right(held_out) - flattery))
+    n_effective = effective_number(sum_by_image(held_out.weights, held_out.images))
+    low, high = wilson_interval(accuracy, n_effective)
+    n_images = len(held_out.images.unique())
+    return Estimate(accuracy, low, high, known[0].zero_shot, n_images, known[0].kind)
 
 
 def on_common_images(parts: Sequence[HeldOut | None]) -> list[HeldOut] | None:
@@ -217,10 +240,10 @@ def on_common_images(parts: Sequence[HeldOut | None]) -> list[HeldOut] | None:
     seen = torch.stack([torch.bincount(part.images, minlength=n) > 0 for part in known]).all(0)
     if not bool(seen.any()):
         return None
-    return [_one_row_an_image(part, n, seen) for part in known]
+    return [_mean_row_an_image(part, n, seen) for part in known]
 
 
-def _one_row_an_image(part: HeldOut, n: int, seen: Tensor) -> HeldOut:
+def _mean_row_an_image(part: HeldOut, n: int, seen: Tensor) -> HeldOut:
     weights = part.weights.new_zeros(n).index_add(0, part.images, part.weights)
     weighted = part.logits * part.weights[:, None]
     logits = weighted.new_zeros(n, part.logits.shape[1]).index_add(0, part.images, weighted)
@@ -232,15 +255,21 @@ def _one_row_an_image(part: HeldOut, n: int, seen: Tensor) -> HeldOut:
 
 def _row(trial: Trial, weight: float) -> dict[str, Any]:
     """A line of the table: what was tried, and how it is judged."""
-    estimate = trial.member.selection_.estimate
+    held_out = trial.held_out
     return {
         "method": trial.name,
         "weight": weight,
         "mix": trial.member.mix_,
-        "accuracy": None if estimate is None else estimate.accuracy,
-        "score": None if trial.held_out is None else _score(trial.held_out),
+        "accuracy": None if held_out is None else _share_right(held_out),
+        "score": None if held_out is None else _score(held_out),
         "seconds": trial.seconds,
     }
+
+
+def _share_right(held_out: HeldOut) -> float:
+    """Weighted share of images that are right, 0–1."""
+    right = held_out.logits.argmax(1) == held_out.labels
+    return float(held_out.weights[right].sum() / held_out.weights.sum())
 
 
 def _score(held_out: HeldOut) -> float:

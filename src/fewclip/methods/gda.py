@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fewclip.functional import GDAHead, gda_head, gda_left_out
-from fewclip.methods.cache import is_auto, one_or
 from fewclip.methods.closed_form import LeftOutScores, ScoreMethod, Solver, on_channels
+from fewclip.methods.parameters import is_auto, one_or
 from fewclip.methods.support import Support
 from fewclip.selection import Setting
 

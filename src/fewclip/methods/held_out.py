@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ from sklearn.base import clone
 
 from fewclip.functional import Calibration, best_calibration
 from fewclip.methods.folds import fold_weights, shot_folds
+from fewclip.methods.parameters import is_auto
 from fewclip.methods.support import Support
 from fewclip.selection import HeldOut, SelectionResult, effective_number, sum_by_image
 
@@ -40,10 +42,7 @@ def refitted_held_out(method: FewShotMethod, support: Support, result: Selection
 def refitted(method: FewShotMethod, rest: Support, result: SelectionResult) -> FewShotMethod:
     """The same method fitted on a part of the images, with the chosen settings as numbers."""
     other: Any = clone(method)
-    names = other.get_params().keys() & result.settings.keys()
-    frozen = {name: result.settings[name] for name in names if getattr(method, name) == "auto"}
-    frozen |= {name: int(value) for name, value in frozen.items() if name == "n_channels"}
-    other.set_params(selection="none", calibration="none", **frozen)
+    other.set_params(selection="none", calibration="none", **chosen_numbers(method, result.settings))
     other.classes_, other.n_features_in_ = method.classes_, method.n_features_in_
     other.support_features_, other.support_labels_ = rest.keys, rest.key_labels
     other.text_features_ = method._text_in(rest)
@@ -52,6 +51,13 @@ def refitted(method: FewShotMethod, rest: Support, result: SelectionResult) -> F
         other.selection_ = other._fit(rest, None)
     other.mix_ = method.mix_
     return other
+
+
+def chosen_numbers(method: FewShotMethod, settings: Mapping[str, float]) -> dict[str, Any]:
+    """Parameters that the method left at ``"auto"``, as the numbers that were chosen for them."""
+    params = method.get_params(deep=False)
+    chosen = {name: value for name, value in settings.items() if is_auto(params.get(name))}
+    return {name: int(value) if name == "n_channels" else value for name, value in chosen.items()}
 
 
 def fitted_calibration(held_out: HeldOut | None) -> Calibration:

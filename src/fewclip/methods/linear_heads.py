@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
@@ -14,9 +13,9 @@ from torch import Tensor
 from fewclip.errors import ParameterError
 from fewclip.functional import fill_absent, text_pull
 from fewclip.methods.base import FewShotMethod
-from fewclip.methods.cache import is_auto, is_number, one_or
 from fewclip.methods.head_task import HeadTask, LinearHead
 from fewclip.methods.judged_heads import judged_heads
+from fewclip.methods.parameters import is_auto, is_count, is_number, one_or
 from fewclip.methods.solvers import Parameters, lbfgs
 from fewclip.methods.ss_text import check_text_norm
 from fewclip.methods.support import Rows, Support
@@ -223,8 +222,3 @@ class PulledHeadMethod(LinearHeadMethod):
         good = is_auto(self.penalty) or (is_number(self.penalty) and 0 <= float(self.penalty) < 1e30)
         self._require("penalty", good, "'auto' or a number ≥ 0")
         self._require("max_steps", is_count(self.max_steps), "an int ≥ 0")
-
-
-def is_count(value: Any) -> bool:
-    """An int ≥ 0, no bool."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0

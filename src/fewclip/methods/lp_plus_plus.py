@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fewclip.functional import lp_plus_plus_logits
 from fewclip.methods.head_task import HeadTask
-from fewclip.methods.linear_heads import LinearHeadMethod, is_count
+from fewclip.methods.linear_heads import LinearHeadMethod
+from fewclip.methods.parameters import is_count
 from fewclip.methods.solvers import Parameters, check_finite
 from fewclip.methods.support import Support
 

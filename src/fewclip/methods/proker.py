@@ -21,9 +21,9 @@ from fewclip.functional import (
     proker_residuals,
     unit,
 )
-from fewclip.methods.cache import is_auto, one_or
 from fewclip.methods.closed_form import LeftOutScores, ScoreMethod, Solver, on_channels
 from fewclip.methods.left_out_parts import rest_of, some_images
+from fewclip.methods.parameters import is_auto, one_or
 from fewclip.methods.support import Support
 from fewclip.selection import Setting
 

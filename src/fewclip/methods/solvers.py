@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from fewclip.errors import TrainingError
@@ -48,8 +50,16 @@ def lbfgs(
 
     options = {"maxiter": max_steps, "maxcor": 10, "gtol": tolerance, "ftol": 1e-14}
     flat = torch.cat([value.detach().ravel() for value in start.values()]).double().cpu().numpy()
-    found = minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
+    # SciPy's own vectors are short: threads of its BLAS would only stand in the way of torch's.
+    with _libraries().limit(limits=1, user_api="blas"):
+        found = minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
     return unpacked(found.x, start)
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """The thread pools of the loaded libraries; looking for them takes a moment."""
+    return ThreadpoolController()
 
 
 def unpacked(flat: np.ndarray, like: Parameters) -> Parameters:

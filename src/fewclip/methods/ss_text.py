@@ -12,8 +12,8 @@ from torch import Tensor
 from fewclip.errors import ParameterError
 from fewclip.functional import balance_factors, fill_absent, ss_text_weights, zero_shot_logits
 from fewclip.methods.base import FewShotMethod
-from fewclip.methods.cache import is_number
 from fewclip.methods.judged_heads import judged_heads
+from fewclip.methods.parameters import is_number
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import SelectionResult
 

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fewclip.functional import task_res_weights, zero_shot_logits
-from fewclip.methods.cache import is_auto, is_number
 from fewclip.methods.head_task import HeadTask
-from fewclip.methods.linear_heads import LinearHeadMethod, is_count
+from fewclip.methods.linear_heads import LinearHeadMethod
+from fewclip.methods.parameters import is_auto, is_count, is_number
 from fewclip.methods.solvers import Parameters, adam
 from fewclip.methods.ss_text import check_text_norm
 from fewclip.methods.support import Support

@@ -22,10 +22,10 @@ from fewclip.functional import (
     text_samples,
     zero_shot_logits,
 )
-from fewclip.methods.cache import is_auto, is_number
 from fewclip.methods.closed_form import LeftOutScores, ScoreMethod, Solver
 from fewclip.methods.judged_heads import judged_heads
 from fewclip.methods.left_out_parts import rest_of
+from fewclip.methods.parameters import is_auto, is_number
 from fewclip.methods.support import Rows, Support
 from fewclip.methods.text_odds import text_odds
 from fewclip.methods.validation import as_numpy, unit_rows

@@ -8,7 +8,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fewclip.methods.cache import BETAS, CacheMethod, KeySet, one_or
+from fewclip.methods.cache import BETAS, CacheMethod, KeySet
+from fewclip.methods.parameters import one_or
 from fewclip.methods.support import Support
 from fewclip.selection import Setting
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from fewclip.errors import ParameterError
 from fewclip.functional import affinity, class_sums, tip_x_affinity, tip_x_divergence
 from fewclip.functional.tip_x import divergence_of_opinions, text_opinions
-from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, is_number, one_or
+from fewclip.methods.cache import BETAS, CacheMethod, KeySet
+from fewclip.methods.parameters import is_auto, is_number, one_or
 from fewclip.methods.support import Rows, Support
 from fewclip.selection import SelectionResult, Setting
 

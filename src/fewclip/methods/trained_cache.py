@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from fewclip.functional import affinity, class_sums, fill_absent, leave_one_out_sums, zero_shot_logits
 from fewclip.methods.base import FewShotMethod
-from fewclip.methods.cache import BETAS, CacheMethod, KeySet, is_auto, one_or
+from fewclip.methods.cache import BETAS, CacheMethod, KeySet
 from fewclip.methods.judged_heads import JudgedHeads, judged_heads
+from fewclip.methods.parameters import is_auto, one_or
 from fewclip.methods.support import Rows, Support
 from fewclip.methods.training import Plan, check_plan, train, train_head
 from fewclip.selection import HeldOut, SelectionResult, Setting

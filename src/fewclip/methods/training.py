@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 
 from fewclip.errors import ParameterError, TrainingError
 from fewclip.functional import balance_factors
-from fewclip.methods.cache import is_number
 from fewclip.methods.folds import shot_folds
+from fewclip.methods.parameters import is_number
 from fewclip.methods.support import Rows, Support
 
 History = list[dict[str, float]]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fewclip.selection.accuracy import HALVINGS, AccuracyRule
 from fewclip.selection.judge import Judge, Setting, real_spread, strength_of, sum_by_image
-from fewclip.selection.likelihood import LikelihoodRule
+from fewclip.selection.likelihood import LikelihoodRule, standard_errors
 from fewclip.selection.mix import MixRule
 from fewclip.selection.result import (
     PROTOCOLS,
@@ -166,6 +166,7 @@ __all__ = [
     "real_spread",
     "search",
     "search_mix",
+    "standard_errors",
     "sum_by_image",
     "wilson_interval",
 ]

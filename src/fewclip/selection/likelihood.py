@@ -262,7 +262,7 @@ def standard_errors(gain: Tensor, weights: Tensor) -> float:
     """How many standard errors a mean gain lies above 0, with two imaginary images that gain nothing.
 
     Args:
-        gain: Gain in log-likelihood by image, weighted, (m,).
+        gain: Gain by image, weighted, (m,): in log-likelihood, or in images that are right.
         weights: Weight of each image, (m,).
     """
     mean, error = _paired(gain[:, None], weights, imaginary=_IMAGINARY)
