@@ -19,6 +19,7 @@ from fewclip.method_state import method_state, restore_method
 from fewclip.methods import FewShotMethod, method_name
 from fewclip.persistence import read_adapter, write_adapter
 from fewclip.summary import Summary
+from fewclip.versions import installed_versions
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Adapter:
             ],
             "fit": facts,
             "training": training,
-            "versions": card.versions(),
+            "versions": installed_versions(),
         }
         readme = card.write(
             display_path(Path(folder).name),

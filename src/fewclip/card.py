@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 from collections import Counter
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 _SHOWN = 5  # of the settings that were tried
-_PACKAGES = ("fewclip", "torch", "numpy", "scikit-learn", "pillow", "onnxruntime")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def write(name: str, config: Mapping[str, Any], summary: str) -> str:

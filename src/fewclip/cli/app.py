@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import shutil
-import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -17,6 +14,7 @@ from fewclip.cli import data as data_cli
 from fewclip.cli import prompts as prompts_cli
 from fewclip.cli import verbs
 from fewclip.cli.cache import cache
+from fewclip.cli.common import open_adapter, print_json, program, say
 from fewclip.cli.lists import names, numbers
 from fewclip.cli.options import (
     AdapterArgument,
@@ -45,7 +43,6 @@ from fewclip.cli.options import (
 from fewclip.cli.suggest import suggest
 
 if TYPE_CHECKING:
-    from fewclip.classifier import FewShotClassifier
     from fewclip.evaluation import Comparison
 
 app = typer.Typer(
@@ -76,7 +73,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+    warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
 
 
 @app.command()
@@ -135,14 +132,14 @@ def fit(
     )  # fmt: skip
     data = labelled_sources(images)
     if not quiet:
-        _say(data.describe())
+        say(data.describe())
     classifier.fit(data, val=val, shots=shots, seed=seed, skip_unreadable=skip_unreadable)
     folder = classifier.save_pretrained(output, overwrite=overwrite)
     if as_json:
-        _print_json({"adapter": display_path(folder), **classifier.summary_.to_json()})
+        print_json({"adapter": display_path(folder), **classifier.summary_.to_json()})
     if not quiet:
-        _say(f"{classifier.summary_}\nsaved     {folder}")
-        _say(f"next      {_program()} predict {shlex.quote(str(folder))} NEW_IMAGES -o predictions.csv")
+        say(f"{classifier.summary_}\nsaved     {folder}")
+        say(f"next      {program()} predict {shlex.quote(str(folder))} NEW_IMAGES -o predictions.csv")
 
 
 @app.command()
@@ -182,7 +179,7 @@ def predict(
         found = named_sources(images[0])
     else:
         found = [NamedSource(image.path, image.name) for image in find_images(images, ignored=ignored)]
-    classifier = _open(adapter, encoder, device, batch_size, quiet, test_views=test_views)
+    classifier = open_adapter(adapter, encoder, device, batch_size, quiet, test_views=test_views)
     top = min(top, len(classifier.classes_))
     if calibration_images is not None:
         classifier.calibrate(calibration_images)
@@ -200,13 +197,13 @@ def predict(
     if not quiet:
         where = output or "stdout"
         done = written.rows - written.errors
-        _say(f"{done} of {written.rows} images classified, {written.errors} unreadable; rows are in {where}")
+        say(f"{done} of {written.rows} images classified, {written.errors} unreadable; rows are in {where}")
         if promise := doubts.promise(classifier.method_):
-            _say(f"promise   {promise}")
+            say(f"promise   {promise}")
         if ignored:
-            _say(f"{len(ignored)} files are no images and have no row, the first: {display_path(ignored[0])}")
+            say(f"{len(ignored)} files are no images and have no row, the first: {display_path(ignored[0])}")
         if written.rows > written.errors:
-            _say(f"next      {_program()} explain {shlex.quote(str(adapter))} IMAGE")
+            say(f"next      {program()} explain {shlex.quote(str(adapter))} IMAGE")
     if written.errors:
         raise typer.Exit(3)
 
@@ -225,12 +222,12 @@ def calibrate(
     quiet: Quiet = False,
 ) -> None:
     """Let the guarantees of an adapter rest on labelled images that it has not seen: they are then exact."""
-    classifier = _open(adapter, encoder, device, batch_size, quiet)
+    classifier = open_adapter(adapter, encoder, device, batch_size, quiet)
     classifier.calibrate(images, skip_unreadable=skip_unreadable)
     folder = classifier.save_pretrained(output or adapter, overwrite=output is None)
     if not quiet:
-        _say(f"promise   {classifier.method_.promise()}\nsaved     {folder}")
-        _say(f"next      {_program()} predict {shlex.quote(str(folder))} IMAGES --coverage 0.9")
+        say(f"promise   {classifier.method_.promise()}\nsaved     {folder}")
+        say(f"next      {program()} predict {shlex.quote(str(folder))} IMAGES --coverage 0.9")
 
 
 @app.command()
@@ -260,18 +257,18 @@ def evaluate(
             got="ready features",
             fix="Leave it out.",
         )
-    classifier = _open(adapter, encoder, device, batch_size, quiet, test_views=test_views)
+    classifier = open_adapter(adapter, encoder, device, batch_size, quiet, test_views=test_views)
     evaluation = classifier.evaluate(images, skip_unreadable=skip_unreadable)
     if as_json:
-        _print_json(evaluation.to_json())
+        print_json(evaluation.to_json())
     else:
         typer.echo(str(evaluation))
     if report is not None:
         path = report_evaluation(
-            classifier, evaluation, report, source=images, adapter=adapter, program=_program()
+            classifier, evaluation, report, source=images, adapter=adapter, program=program()
         )
         if not quiet:
-            _say(f"report    {path}")
+            say(f"report    {path}")
 
 
 @app.command()
@@ -293,16 +290,16 @@ def explain(
     """Say why an image gets its class: text against image evidence, images and channels that counted most."""
     from fewclip.cli.rows import one_source
 
-    classifier = _open(adapter, encoder, device, 1, quiet=True)
+    classifier = open_adapter(adapter, encoder, device, 1, quiet=True)
     source = one_source(image, row)
     explanation = classifier.explain(source, neighbours=neighbours, heat_map=html is not None or as_json)
     page = None if html is None else explanation.to_html(html)
     if as_json:
-        _print_json(explanation.to_json())
+        print_json(explanation.to_json())
     else:
         typer.echo(str(explanation))
     if page is not None:
-        _say(f"page      {page}")
+        say(f"page      {page}")
 
 
 for verb in (verbs.add, verbs.remove, verbs.sort, suggest):
@@ -324,15 +321,15 @@ def embed(
 
     done = write_features(images, output, encoder=encoder, batch_size=batch_size, progress=not quiet)
     if as_json:
-        _print_json(
+        print_json(
             {"file": display_path(output), "images": done.n_images, "encoded": done.n_encoded,
              "errors": dict(done.errors)}
         )  # fmt: skip
     if not quiet:
-        _say(f"{done.n_images} images, {done.n_encoded} encoded now, {len(done.errors)} unreadable: {output}")
+        say(f"{done.n_images} images, {done.n_encoded} encoded now, {len(done.errors)} unreadable: {output}")
         if done.errors:
-            _say(f"unreadable: {done.errors[0][1]}\nall of them are in {output}, with the reason")
-        _say(f"next      {_program()} fit {shlex.quote(str(output))} -o NAME.adapter")
+            say(f"unreadable: {done.errors[0][1]}\nall of them are in {output}, with the reason")
+        say(f"next      {program()} fit {shlex.quote(str(output))} -o NAME.adapter")
     if done.errors:
         raise typer.Exit(3)
 
@@ -350,8 +347,8 @@ def export_encoder(
 
     export(load_encoder(encoder), folder, int8=int8)
     if not quiet:
-        _say(f"saved     {folder}")
-        _say(f"next      {_program()} fit IMAGES -o NAME.adapter --encoder onnx:{shlex.quote(str(folder))}")
+        say(f"saved     {folder}")
+        say(f"next      {program()} fit IMAGES -o NAME.adapter --encoder onnx:{shlex.quote(str(folder))}")
 
 
 @app.command()
@@ -384,14 +381,14 @@ def demo(
 
     def show(comparison: Comparison) -> None:
         if as_json:
-            _print_json(comparison.to_json())
+            print_json(comparison.to_json())
         else:
             Console(highlight=False).print(comparison.to_rich())
 
     run_demo(
         images, output, encoder=encoder, methods=names(methods) if methods else DEFAULT_METHODS,
         shots=numbers(shots), seed=seed, device=device, batch_size=batch_size,
-        skip_unreadable=skip_unreadable, progress=not quiet, program=_program(), show=show,
+        skip_unreadable=skip_unreadable, progress=not quiet, program=program(), show=show,
     )  # fmt: skip
 
 
@@ -400,7 +397,7 @@ def list_(as_json: Json = False) -> None:
     """List methods and encoders."""
     from fewclip.cli.information import describe
 
-    _print_json(describe()) if as_json else _print_tables(describe())
+    print_json(describe()) if as_json else _print_tables(describe())
 
 
 @app.command()
@@ -412,7 +409,7 @@ def info(adapter: AdapterArgument, as_json: Json = False) -> None:
     stored = read_adapter(adapter)
     with stored.well_formed():
         lines = adapter_lines(adapter, stored.config)
-    _print_json(stored.config) if as_json else typer.echo(lines)
+    print_json(stored.config) if as_json else typer.echo(lines)
 
 
 @app.command()
@@ -422,38 +419,12 @@ def doctor(as_json: Json = False) -> None:
 
     results = checks()
     if as_json:
-        _print_json([vars(check) for check in results])
+        print_json([vars(check) for check in results])
     else:
         for check in results:
             typer.echo(f"{'ok     ' if check.ok else 'missing'}  {check.name:<22} {check.detail}")
     if not all(check.ok or check.optional for check in results):
         raise typer.Exit(1)
-
-
-def _open(
-    adapter: Path, encoder: str | None, device: str, batch_size: int, quiet: bool, *, test_views: int = 1
-) -> FewShotClassifier:
-    from fewclip.classifier import FewShotClassifier
-
-    return FewShotClassifier.from_pretrained(
-        adapter,
-        encoder=encoder,
-        device=device,
-        batch_size=batch_size,
-        test_views=test_views,
-        progress=not quiet,
-    )
-
-
-def _program() -> str:
-    """How the user can call this program again: by name where the shell finds it, else as just now."""
-    if shutil.which("fewclip"):
-        return "fewclip"
-    return "python -m fewclip" if Path(sys.argv[0]).name == "__main__.py" else shlex.quote(sys.argv[0])
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _print_tables(sections: dict[str, list[dict[str, str]]]) -> None:
@@ -462,7 +433,3 @@ def _print_tables(sections: dict[str, list[dict[str, str]]]) -> None:
         width = max(len(row["name"]) for row in rows)
         for row in rows:
             typer.echo(f"  {row['name']:<{width}}  {row['what']}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from fewclip.cli import prompts as prompts_cli
+from fewclip.cli.common import print_json, say
 from fewclip.cli.lists import names, numbers
 from fewclip.cli.options import (
     BatchSize,
@@ -110,19 +109,19 @@ def run(
     )  # fmt: skip
     outcome = run_bench(
         plan, output, device=device, batch_size=batch_size, skip_unreadable=skip_unreadable,
-        retry_failed=retry_failed, progress=not quiet, say=_silent if quiet else _say,
+        retry_failed=retry_failed, progress=not quiet, say=_silent if quiet else say,
     )  # fmt: skip
     if as_json:
-        _print_json({"runs": str(output), **vars(outcome)})
+        print_json({"runs": str(output), **vars(outcome)})
     elif not quiet:
         _show(read_cells(output), plan)
     if not quiet:
-        _say(f"{outcome.done} cells done, {outcome.failed} failed, {outcome.known} known: {output}")
+        say(f"{outcome.done} cells done, {outcome.failed} failed, {outcome.known} known: {output}")
     if outcome.failed:
-        _say(f"the first error: {outcome.first_error} (mend it and add --retry-failed)")
+        say(f"the first error: {outcome.first_error} (mend it and add --retry-failed)")
         raise typer.Exit(3)
     if not quiet:
-        _say(f"next      fewclip bench report {shlex.quote(str(output))} -o REPORT")
+        say(f"next      fewclip bench report {shlex.quote(str(output))} -o REPORT")
 
 
 @app.command()
@@ -138,9 +137,9 @@ def report(
 
     page = write_bench_report(runs, output, title=title)
     if as_json:
-        _print_json({"report": str(page)})
+        print_json({"report": str(page)})
     elif not quiet:
-        _say(f"report    {page} (and report.md, tables.tex, summary.csv, cells.csv beside it)")
+        say(f"report    {page} (and report.md, tables.tex, summary.csv, cells.csv beside it)")
 
 
 def _methods(text: str | None) -> list[str] | None:
@@ -217,14 +216,6 @@ def _show(lines: list[dict[str, Any]], plan: Plan) -> None:
         if group.dataset in shown and group.test == group.dataset and group.shift is None:
             console.print(str(group), markup=False)
             console.print(comparison_of(cells).to_rich())
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 def _silent(text: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from fewclip.cli.common import print_json
 from fewclip.cli.options import Json
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def info(as_json: Json = False) -> None:
     with _store() as store:
         found = _describe(store)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     limit = found["limit"]
     typer.echo(f"path      {found['path'] or 'memory only'}")
@@ -137,7 +137,7 @@ def _report(store: FeatureStore, removed: int, as_json: bool) -> None:
 
     size = store.info()["bytes"] if _exists(store) else 0
     if as_json:
-        _print_json({"path": _shown(store), "removed": removed, "bytes": size})
+        print_json({"path": _shown(store), "removed": removed, "bytes": size})
     else:
         typer.echo(
             f"{removed} features removed; {_shown(store) or 'the feature store'} has {show_size(size)}"
@@ -160,7 +160,3 @@ def _refuse(encoder: str, names: list[str]) -> None:
     known = f"one of {', '.join(names)}" if names else "none, as the feature store is empty"
     fix = "`fewclip cache info` shows the fingerprints."
     raise ParameterError("--encoder", expected=known, got=repr(encoder), fix=fix)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

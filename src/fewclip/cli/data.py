@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fewclip.cli.common import print_json
 from fewclip.cli.options import Json
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def info(
     }
     found = find_duplicates(parts) if duplicates else None
     if as_json:
-        typer.echo(json.dumps(_to_json(parts, found), indent=2, ensure_ascii=False))
+        print_json(_to_json(parts, found))
         return
     typer.echo("\n\n".join(data.describe() for data in parts.values()))
     for heading, text in _class_lines(parts) + (found.items() if found else []):

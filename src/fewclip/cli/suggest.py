@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from fewclip.cli.common import open_adapter, say
 from fewclip.cli.options import AdapterArgument, AdapterEncoder, BatchSize, Device, Quiet
 
 
@@ -26,7 +27,6 @@ def suggest(
     quiet: Quiet = False,
 ) -> None:
     """Say which unlabelled images to label next: those that many others resemble."""
-    from fewclip.classifier import FewShotClassifier
     from fewclip.data import find_images
     from fewclip.data._files import written_aside
     from fewclip.errors import ParameterError
@@ -40,9 +40,7 @@ def suggest(
             )
         check_target(output)
     found = find_images(pool, ignored=[])
-    classifier = FewShotClassifier.from_pretrained(
-        adapter, encoder=encoder, device=device, batch_size=batch_size, progress=not quiet
-    )
+    classifier = open_adapter(adapter, encoder, device, batch_size, quiet)
     chosen = classifier.suggest([image.path for image in found], n, names=[image.name for image in found])
     rows = [["path", "guess", "doubt"], *as_rows(chosen)]
     if output is None:
@@ -54,4 +52,4 @@ def suggest(
     ):
         csv.writer(text, lineterminator="\n").writerows(rows)
     if not quiet:
-        print(f"{len(chosen)} images to label next, the first first: {output}", file=sys.stderr)
+        say(f"{len(chosen)} images to label next, the first first: {output}")

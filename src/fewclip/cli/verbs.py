@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from fewclip.cli.common import open_adapter, print_json, say
 from fewclip.cli.options import (
     AdapterArgument,
     AdapterEncoder,
@@ -61,7 +60,7 @@ def add(
             got="none",
             fix="Pass --label NAME, or one folder of class folders or one table.",
         )
-    classifier = _open(adapter, encoder, device, batch_size, quiet)
+    classifier = open_adapter(adapter, encoder, device, batch_size, quiet)
     sentences = None if prompts is None else read_prompts(prompts)
     if label is None:
         classifier.update(Path(images[0]), prompts=sentences, val=val, skip_unreadable=skip_unreadable)
@@ -100,7 +99,7 @@ def remove(
         raise ParameterError(
             "--image, --label", expected="at least one", got="neither", fix="Name what is to be removed."
         )
-    classifier = _open(adapter, encoder, device, batch_size, quiet)
+    classifier = open_adapter(adapter, encoder, device, batch_size, quiet)
     classifier.remove(images=image or [], labels=label or [], val=val)
     _save(classifier, adapter, output, as_json, quiet)
 
@@ -123,27 +122,19 @@ def sort(
     """Copy or link images into folders of their predicted classes; shows the plan unless --yes."""
     from fewclip.sorting import plan_sorting
 
-    classifier = _open(adapter, encoder, device, batch_size, quiet)
+    classifier = open_adapter(adapter, encoder, device, batch_size, quiet)
     plan = plan_sorting(classifier, images, out, min_score=min_score, link=link)
     if yes:
         plan = plan.execute()
     if as_json:
         rows = [step.to_json() for step in plan.steps]
-        typer.echo(json.dumps({"done": yes, "images": rows}, indent=2, ensure_ascii=False))
+        print_json({"done": yes, "images": rows})
     elif str(plan):
         typer.echo(str(plan))
     if not yes and not quiet:
-        _say("nothing was changed; the same command with --yes does it")
+        say("nothing was changed; the same command with --yes does it")
     if plan.staying:
         raise typer.Exit(3)
-
-
-def _open(adapter: Path, encoder: str | None, device: str, batch_size: int, quiet: bool) -> FewShotClassifier:
-    from fewclip.classifier import FewShotClassifier
-
-    return FewShotClassifier.from_pretrained(
-        adapter, encoder=encoder, device=device, batch_size=batch_size, progress=not quiet
-    )
 
 
 def _save(
@@ -154,10 +145,6 @@ def _save(
     folder = classifier.save_pretrained(output or adapter, overwrite=output is None)
     if as_json:
         document = {"adapter": display_path(folder), **classifier.summary_.to_json()}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
     if not quiet:
-        _say(f"{classifier.summary_}\nsaved     {folder}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+        say(f"{classifier.summary_}\nsaved     {folder}")

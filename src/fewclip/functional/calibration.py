@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewclip.functional.likelihood import _along, _centred, evened_rows, log_likelihood
+from fewclip.functional.likelihood import centred, evened_rows, log_likelihood, slopes_along
 
 PRIOR_IMAGES = 4.0  # images that the encoder's own scale counts for
 EVENNESS = (0.0, 0.25, 0.5, 0.75, 1.0)  # that are tried
@@ -91,12 +91,12 @@ def best_temperature(
     """
     if not len(logits):
         return 1.0
-    logits = _centred(logits.float())
+    logits = centred(logits.float())
 
     def slopes(v: float) -> tuple[float, float]:
         """Slope and curvature of the loss in v = log(1/T)."""
         u = math.exp(v)
-        slope, curvature = _along(logits, labels, weights, u)
+        slope, curvature = slopes_along(logits, labels, weights, u)
         return prior * v - u * slope, prior - u * slope + u * u * curvature
 
     low, high, v = -math.log(_RANGE), math.log(_RANGE), -math.log(start)

@@ -38,7 +38,7 @@ def evened_rows(logits: Tensor, *, spread: float, power: float = 1.0) -> Tensor:
         spread: > 0. Rows with less than a thousandth of it are not blown up beyond it.
         power: 0–1; below 1, rows keep a part of their differences.
     """
-    logits, n_classes = _centred(logits), logits.shape[1]
+    logits, n_classes = centred(logits), logits.shape[1]
     if n_classes < 3:
         return logits
     size = logits.std(1, correction=0, keepdim=True).clamp(min=1e-3 * spread)
@@ -57,11 +57,11 @@ def best_scale(logits: Tensor, labels: Tensor, weights: Tensor, *, start: float 
         weights: Weight of each row, (n,).
         start: Where to begin.
     """
-    logits = _centred(logits)
+    logits = centred(logits)
     (low, high), total = SCALES, float(weights.double().sum())
     u = min(max(start, low), high)
     for _ in range(_STEPS):
-        slope, curvature = _along(logits, labels, weights, u)
+        slope, curvature = slopes_along(logits, labels, weights, u)
         low, high = (u, high) if slope > 0 else (low, u)
         target = u + slope / curvature if curvature > 0 else math.copysign(math.inf, slope)
         if not low < target < high:  # a bound that nobody has seen, or between two that point at each other
@@ -73,12 +73,12 @@ def best_scale(logits: Tensor, labels: Tensor, weights: Tensor, *, start: float 
     return u
 
 
-def _centred(logits: Tensor) -> Tensor:
+def centred(logits: Tensor) -> Tensor:
     """Rows of mean 0: an offset means nothing to a softmax, but would drown the variances in rounding."""
     return logits - logits.mean(1, keepdim=True)
 
 
-def _along(logits: Tensor, labels: Tensor, weights: Tensor, u: float) -> tuple[float, float]:
+def slopes_along(logits: Tensor, labels: Tensor, weights: Tensor, u: float) -> tuple[float, float]:
     """The derivative of the log-likelihood in u, and minus its second one."""
     rows = max(1, _TILE // max(1, logits.shape[1]))
     total = torch.zeros(2, dtype=torch.float64, device=logits.device)

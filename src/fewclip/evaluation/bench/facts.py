@@ -6,24 +6,18 @@ import platform
 import sys
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
 
-_PACKAGES = ("fewclip", "torch", "numpy", "scikit-learn", "scipy", "pillow", "onnxruntime", "transformers")
+from fewclip.versions import installed_versions
+
 _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 @cache
 def versions() -> dict[str, str]:
     """Of Python, the machine and the packages that figures may depend on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return installed_versions() | {"platform": platform.platform()}
 
 
 class PeakMemory:
