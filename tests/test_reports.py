@@ -86,6 +86,18 @@ def test_examples_show_what_was_predicted_and_why(photos, new):
         assert 1 <= len(example.neighbours) <= 4
 
 
+def test_methods_without_a_cache_show_the_most_similar_images(photos, new, tmp_path):
+    fitted, data = fit(photos, "auto"), labelled_sources(new, None)
+    shown = make_examples(fitted, data.sources, data.labels, data.names)[0]
+    cosines = [near.cosine for near in shown.neighbours]
+    assert cosines == sorted(cosines, reverse=True)
+    assert shown.neighbours[0].weight == f"cos {cosines[0]:.2f}"
+    path = report_evaluation(
+        fitted, fitted.evaluate(new), tmp_path / "report", source=new, adapter=tmp_path / "my.adapter"
+    )
+    assert "Most similar labelled images" in path.read_text(encoding="utf-8")
+
+
 def test_zero_shot_shows_no_images_that_do_not_count(photos, new):
     data = labelled_sources(new, None)
     examples = make_examples(fit(photos, "zero-shot"), data.sources, data.labels, data.names)

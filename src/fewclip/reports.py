@@ -58,7 +58,7 @@ def _each_class_in_turn(rows: Sequence[int], labels: np.ndarray) -> list[int]:
 def make_examples(
     classifier: FewShotClassifier, sources: Sequence[Source], labels: Sequence[object], names: Sequence[str]
 ) -> list[Example]:
-    """Predictions to show, with the labelled images that counted most."""
+    """Predictions to show, with the labelled images that counted most, or else the most similar."""
     return [
         _example(classifier, source, label, name)
         for source, label, name in zip(sources, labels, names, strict=True)
@@ -68,18 +68,21 @@ def make_examples(
 def _example(classifier: FewShotClassifier, source: Source, label: object, name: str) -> Example:
     explanation = classifier.explain(source, neighbours=4)
     image = _loaded(source, name)
-    total = sum(near.contribution for near in explanation.neighbours)
     neighbours = [
-        Neighbour(near.support.thumbnail, str(near.support.label), near.support.name, near.contribution)
+        Neighbour(
+            near.support.thumbnail, str(near.support.label), near.support.name, near.contribution,
+            cosine=near.cosine,
+        )
         for near in explanation.neighbours
-    ]
+    ]  # fmt: skip
+    images_count = any(evidence.image for evidence in explanation.classes)
     return Example(
         image=image,
         name=name,
         label=str(label),
         predicted=str(explanation.label),
         top=[(str(e.label), e.probability) for e in explanation.classes[:3]],
-        neighbours=neighbours if total > 0 else [],
+        neighbours=neighbours if images_count else [],
     )
 
 

@@ -24,6 +24,7 @@ class Neighbour:
         name: Its path or another name.
         contribution: What it adds to the logit of its class.
         share: Its share of all that labelled images add, 0–1; None: the report shows the contribution.
+        cosine: How similar it is; shown where the method cannot tell what single images add.
     """
 
     image: Image.Image | bytes
@@ -31,6 +32,16 @@ class Neighbour:
     name: str
     contribution: float
     share: float | None = None
+    cosine: float | None = None
+
+    @property
+    def weight(self) -> str:
+        """What the report shows below it."""
+        if self.share is not None:
+            return rounded(self.share)
+        if self.cosine is not None and not self.contribution:
+            return f"cos {self.cosine:.2f}"
+        return f"{self.contribution:+.2f}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Example:
         label: The truth; None if unknown.
         predicted: The predicted class.
         top: (class, probability), most probable first; three are shown.
-        neighbours: The labelled images that counted most; four are shown.
+        neighbours: The labelled images that counted most, or else the most similar; four are shown.
     """
 
     image: Image.Image | bytes
@@ -86,7 +97,6 @@ class ConfusedPair:
 def example_view(example: Example) -> dict[str, Any]:
     """What ``parts.example`` reads."""
     verdict = None if example.label is None else "right" if example.label == example.predicted else "wrong"
-    by_share = all(neighbour.share is not None for neighbour in example.neighbours)
     return {
         "uri": image_uri(example.image, _QUERY_SIDE, example.name),
         "name": display_path(example.name),
@@ -94,17 +104,25 @@ def example_view(example: Example) -> dict[str, Any]:
         "predicted": example.predicted,
         "verdict": verdict,
         "top": [score_view(name, score) for name, score in list(example.top)[:3]],
-        "weighed_by": "by share" if by_share else "by what they add to the logit",
+        "chosen_by": _chosen_by(example.neighbours),
         "neighbours": [
             {
                 **picture_view(near, f"labelled {near.label}"),
                 "label": near.label,
                 "same": near.label == example.predicted,
-                "weight": f"{near.contribution:+.2f}" if near.share is None else rounded(near.share),
+                "weight": near.weight,
             }
             for near in list(example.neighbours)[:4]
         ],
     }
+
+
+def _chosen_by(neighbours: Sequence[Neighbour]) -> str:
+    if neighbours and all(near.share is not None for near in neighbours):
+        return "Labelled images that counted most, by share"
+    if any(near.contribution for near in neighbours):
+        return "Labelled images that counted most, by what they add to the logit"
+    return "Most similar labelled images"
 
 
 def pair_view(pair: ConfusedPair) -> dict[str, Any]:

@@ -23,8 +23,8 @@ def as_text(explanation: Explanation) -> str:
     if explanation.neighbours:
         lines.append("  labelled images that counted most:" if counted else "  nearest labelled images:")
     lines += [
-        f"  {near.support.name}  ({escape(str(near.support.label))})  cosine {near.cosine:.3f}, "
-        f"adds {near.contribution:.3f}"
+        f"  {near.support.name}  ({escape(str(near.support.label))})  cosine {near.cosine:.3f}"
+        + (f", adds {near.contribution:.3f}" if counted else "")
         for near in explanation.neighbours
     ]
     return "\n".join([*lines, *_channels(explanation)])
