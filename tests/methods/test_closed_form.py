@@ -25,6 +25,7 @@ from fewclip.functional import (
     text_samples,
     timo_logits,
 )
+from fewclip.functional.gda import scatter
 from fewclip.methods import GDA, TIMO, TIMOS, ProKeR, SSText
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,6 +50,14 @@ def gain(caltech, method, k, seed=0):
 
 
 # ---- GDA ----
+
+
+@pytest.mark.parametrize(("rows", "d"), [(40, 30), (1500, 300), (2100, 256), (1100, 600)])
+def test_the_scatter_is_a_product(rows, d):
+    deviations = torch.randn(rows, d, generator=torch.Generator().manual_seed(d)).double()
+    found = scatter(deviations)
+    torch.testing.assert_close(found, deviations.T @ deviations, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(found, found.T)
 
 
 @pytest.mark.parametrize("d", [6, 40], ids=["more rows than channels", "fewer"])

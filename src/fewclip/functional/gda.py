@@ -16,6 +16,7 @@ from torch import Tensor
 from fewclip.functional.zero_shot import zero_shot_logits
 
 _MANY_ROWS, _TILE_ROWS = 1024, 1024
+_STRIP = 256  # channels
 _NOTHING = 1e-10  # mean squared deviation of a row that is no more than rounding
 
 
@@ -67,14 +68,22 @@ def precision(deviations: Tensor, n_rows: int) -> Callable[[Tensor], Tensor]:
 
 
 def scatter(deviations: Tensor) -> Tensor:
-    """YᵀY, (d, d) float64; of many rows in float32 products of some of them, which are twice as fast."""
+    """YᵀY, (d, d) float64.
+
+    Of many rows in float32 products of some of them, which are twice as fast, strip by strip from the
+    diagonal down: what lies above is the same.
+    """
     if len(deviations) < _MANY_ROWS:
         return deviations.T @ deviations
-    tiles = (tile.float() for tile in deviations.split(_TILE_ROWS))
     d = deviations.shape[1]
     total = deviations.new_zeros(d, d, dtype=torch.float64)
-    for tile in tiles:
-        total += tile.T @ tile
+    strips = [slice(start, min(start + _STRIP, d)) for start in range(0, d, _STRIP)]
+    for tile in deviations.split(_TILE_ROWS):
+        tile = tile.float()
+        for strip in strips:
+            total[strip.start :, strip] += tile[:, strip.start :].T @ tile[:, strip]
+    for strip in strips:
+        total[strip, strip.stop :] = total[strip.stop :, strip].T
     return total
 
 
