@@ -13,7 +13,14 @@ from fewclip import FewShotClassifier
 from fewclip.data import FeatureStore, labelled_sources
 from fewclip.evaluation import Evaluation
 from fewclip.methods import METHODS, TipAdapter
-from fewclip.reports import choose_hits, choose_mistakes, make_examples, make_pairs, report_evaluation
+from fewclip.reports import (
+    choose_hits,
+    choose_mistakes,
+    make_examples,
+    make_pairs,
+    report_evaluation,
+    report_fit,
+)
 
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread")
 
@@ -84,6 +91,24 @@ def test_examples_show_what_was_predicted_and_why(photos, new):
         assert example.top[0][0] == example.predicted
         assert example.top[0][1] >= example.top[1][1]
         assert 1 <= len(example.neighbours) <= 4
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_the_report_of_a_fit_says_what_to_look_at(tmp_path, n):
+    photos = draw_folder(tmp_path / "photos", n=n)
+    if n > 1:
+        drawing("blue", 90).save(photos / "red" / "wrong.png")
+    fitted = fit(photos, "ape")
+    path = report_fit(fitted, tmp_path / "report", adapter=tmp_path / "my.adapter")
+    page = path.read_text(encoding="utf-8")
+    assert fetches(page) == []
+    text = html.unescape(re.sub(r"<[^>]+>", "", page))
+    assert "What has my.adapter learnt?" in text
+    assert "The labelled images" in text
+    assert ("estimated accuracy" in text) == (n > 1)
+    if n > 1:
+        assert "red/wrong.png, labelled red" in page
+        assert "Would more images help?" in text
 
 
 def test_methods_without_a_cache_show_the_most_similar_images(photos, new, tmp_path):

@@ -446,16 +446,23 @@ class FewShotClassifier(Updatable):
         return self._left_out().curve
 
     def check_support(self) -> SupportCheck:
-        """Looks for wrong labels and for near duplicates among the labelled images.
+        """Looks for wrong labels, near duplicates, outliers, misleading names and classes that need images.
 
-        Raises:
-            DataError: No class has two images.
+        With one image a class there are no fits without it, and only duplicates can be found.
         """
-        adapter, study = self._fitted(), self._left_out()
-        features, labels = (
-            rows.cpu().numpy() for rows in (self.method_.support_features_, self.method_.support_labels_)
+        adapter, method = self._fitted(), self.method_
+        keys, labels, text = method.support_features_, method.support_labels_, method.text_features_
+        several = int(labels.bincount().max()) > 1
+        by_text = method.text_features is not None if adapter.rows is None else adapter.rows.text
+        unknown = np.full((len(keys), len(self.classes_)), np.nan)
+        return check_support(
+            keys.cpu().numpy(),
+            labels.cpu().numpy(),
+            self._left_out().probabilities if several else unknown,
+            self.classes_.tolist(),
+            adapter.support,
+            text_guesses=(keys @ text.T).argmax(1).cpu().numpy() if by_text else None,
         )
-        return check_support(features, labels, study.probabilities, self.classes_.tolist(), adapter.support)
 
     def _left_out(self) -> LeftOutStudy:
         self._fitted()

@@ -171,10 +171,7 @@ def write_classifier_report(
     parts.append(sections.classes_section(evaluation))
     parts.append(sections.confusion_section(evaluation))
     parts.append(sections.reliability_section(evaluation))
-    if np.bincount(classifier.method_.support_labels_.cpu().numpy()).max() > 1:
-        if not isinstance(classifier.method_, ZeroShot):  # which learns nothing
-            parts.append(sections.learning_section(classifier.learning_curve()))
-        parts.append(sections.support_section(classifier.check_support()))
+    parts += _support_sections(classifier)
     parts.append(_doubt_section(classifier, evaluation))
     hits = choose_hits(evaluation, _HITS)
     if hits:
@@ -194,6 +191,45 @@ def write_classifier_report(
         facts=facts,
         sections=parts,
     )
+
+
+def report_fit(
+    classifier: FewShotClassifier, folder: Path, *, adapter: Path, program: str = "fewclip"
+) -> Path:
+    """The report of ``fewclip fit --report``: what the labelled images are worth by themselves."""
+    summary, method = classifier.summary_, classifier.method_
+    estimate, shots = summary.selection.estimate, summary.shots.values()
+    figures = [("images", f"{sum(shots):,}", f"of {count(len(shots), 'class', 'classes')}")]
+    lead = "How good it is on images that it has not seen, only other labelled images can tell."
+    if estimate is not None:
+        interval = f"95 % interval {100 * estimate.low:.1f} to {percent(estimate.high)}"
+        figures.insert(0, ("estimated accuracy", percent(estimate.accuracy), interval))
+        lead = f"The accuracy is the {estimate.kind}: images from another camera or place may do worse."
+    parts = _support_sections(classifier)
+    history = getattr(method, "history_", ())
+    if history:
+        parts.append(sections.training_section(history))
+    name = shlex.quote(str(adapter))
+    commands = [f"evaluate {name} OTHER_IMAGES --report REPORT", f"add {name} IMAGES --label CLASS"]
+    parts.append(sections.next_section([f"{program} {command}" for command in commands]))
+    return write_report(
+        folder,
+        title=f"What has {adapter.name} learnt?",
+        lead=lead,
+        figures=figures,
+        facts=dict(summary.items()),
+        sections=parts,
+    )
+
+
+def _support_sections(classifier: FewShotClassifier) -> list[Section]:
+    """What the labelled images say about themselves when they are left out."""
+    parts, method = [], classifier.method_
+    several = int(method.support_labels_.bincount().max()) > 1
+    if several and not isinstance(method, ZeroShot):  # which learns nothing
+        parts.append(sections.learning_section(classifier.learning_curve()))
+    parts.append(sections.support_section(classifier.check_support()))
+    return parts
 
 
 def report_evaluation(

@@ -111,6 +111,10 @@ def fit(
     template_set: TemplateSet = None,
     prompts: PromptFile = None,
     views: Annotated[int, typer.Option("--views", min=1, help="Random views of each labelled image.")] = 1,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write what the labelled images are worth, as HTML, into this folder."),
+    ] = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     skip_unreadable: SkipUnreadable = False,
@@ -135,10 +139,17 @@ def fit(
         say(data.describe())
     classifier.fit(data, val=val, shots=shots, seed=seed, skip_unreadable=skip_unreadable)
     folder = classifier.save_pretrained(output, overwrite=overwrite)
+    page = None
+    if report is not None:
+        from fewclip.reports import report_fit
+
+        page = report_fit(classifier, report, adapter=folder, program=program())
     if as_json:
         print_json({"adapter": display_path(folder), **classifier.summary_.to_json()})
     if not quiet:
         say(f"{classifier.summary_}\nsaved     {folder}")
+        if page is not None:
+            say(f"report    {page}")
         say(f"next      {program()} predict {shlex.quote(str(folder))} NEW_IMAGES -o predictions.csv")
 
 

@@ -24,6 +24,7 @@ from fewclip.evaluation.plot import (
 
 _OPEN_CLASSES = 10  # of the per-class table; the others are folded away
 _SUSPECTS, _TWINS = 12, 6  # labelled images to look at
+_POOR = 8  # classes with a misleading name, or that need images
 _GROUPS = 6  # of classes that are hard to tell apart
 
 
@@ -229,7 +230,7 @@ def learning_section(curve: LearningCurve) -> Section:
 
 
 def support_section(check: Any) -> Section:
-    """Labelled images that may have a wrong label, and pairs that look nearly the same.
+    """What deserves a second look among the labelled images, and which classes need more of them.
 
     Args:
         check: A ``SupportCheck``.
@@ -238,6 +239,8 @@ def support_section(check: Any) -> Section:
         f"{count(len(check.suspects), 'label')} of {check.n_judged} may be wrong: fits without the image are "
         f"sure of another class. {count(len(check.twins), 'pair')} of labelled images look nearly the same: "
         "they count twice and teach once."
+        if check.n_judged
+        else "With one image a class nothing can be left out: only pictures that occur twice are found."
     )
     suspects = [
         {
@@ -259,9 +262,27 @@ def support_section(check: Any) -> Section:
         }
         for pair in check.twins[:_TWINS]
     ]
+    outliers = [
+        {**_support_picture(image), "label": str(image.label)} for image in check.outliers[:_SUSPECTS]
+    ]
     more = max(0, len(check.suspects) - _SUSPECTS), max(0, len(check.twins) - _TWINS)
-    view = {"suspects": suspects, "twins": twins, "more": more}
+    view = {
+        "suspects": suspects,
+        "twins": twins,
+        "outliers": outliers,
+        "misnamed": [_poor_class(entry) for entry in check.misnamed[:_POOR]],
+        "needy": [_poor_class(entry) for entry in check.needy[:_POOR]],
+        "more": more,
+    }
     return Section("support", "The labelled images", hint, "support", view)
+
+
+def _poor_class(entry: Any) -> dict[str, str]:
+    return {
+        "label": str(entry.label),
+        "right": f"{entry.n_right} of {entry.n_images}",
+        "taken_for": "" if entry.taken_for is None else str(entry.taken_for),
+    }
 
 
 def _support_picture(image: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from fewclip.explanation.channels import ChannelEvidence, Channels
 from fewclip.explanation.core import ClassEvidence, Explanation, Neighbour, explain
 from fewclip.explanation.heat_map import HeatMap
 from fewclip.explanation.support import SupportImage, make_support
-from fewclip.explanation.support_check import SupportCheck, Suspect, Twins, check_support
+from fewclip.explanation.support_check import PoorClass, SupportCheck, Suspect, Twins, check_support
 
 __all__ = [
     "ChannelEvidence",
@@ -13,6 +13,7 @@ __all__ = [
     "Explanation",
     "HeatMap",
     "Neighbour",
+    "PoorClass",
     "SupportCheck",
     "SupportImage",
     "Suspect",

@@ -1,4 +1,4 @@
-"""Labelled images that deserve a second look: wrong labels, and the same picture twice."""
+"""What deserves a second look among labelled images: wrong labels, twins, outliers, names, poor classes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from fewclip.data._display import escape
 from fewclip.explanation.support import SupportImage
+from fewclip.explanation.support_rules import (
+    ClassRecord,
+    class_records,
+    misnamed,
+    near_duplicates,
+    needy,
+    outliers,
+    suspicious,
+)
 
-_GRID = 16  # pixels a side of the pictures that are compared
-_SAME_PICTURE = 0.9  # correlation of these
-_CLOSE = 0.25  # of the usual distance to the nearest image of the class
-_FAR_BEHIND = 5  # classes that are more probable than the label
+_SHOWN = 6  # of the classes that need images
 
 
 @dataclass(frozen=True)
@@ -57,25 +62,50 @@ class Twins:
 
 
 @dataclass(frozen=True)
+class PoorClass:
+    """A class whose images are often taken for others.
+
+    Attributes:
+        label: The class.
+        n_images: Images that were judged.
+        n_right: How many of them got their class.
+        taken_for: The class that the others got most often.
+    """
+
+    label: Any
+    n_images: int
+    n_right: int
+    taken_for: Any
+
+
+@dataclass(frozen=True)
 class SupportCheck:
     """What to look at in the labelled images.
 
     Attributes:
         suspects: Images whose label may be wrong, the likeliest first.
         twins: Pairs that look nearly the same, those with two labels first.
+        outliers: Images unlike the others of their class that are no suspects, the strangest first.
+        misnamed: Classes whose images the text alone takes for others, though other images know them: a
+            better name or prompt would help.
+        needy: Classes that more images would help most, by fits without the image, the worst first.
         n_images: Labelled images in all.
-        n_judged: How many could be judged without themselves.
+        n_judged: How many could be judged without themselves; 0 with one image a class.
     """
 
     suspects: tuple[Suspect, ...]
     twins: tuple[Twins, ...]
+    outliers: tuple[SupportImage, ...]
+    misnamed: tuple[PoorClass, ...]
+    needy: tuple[PoorClass, ...]
     n_images: int
     n_judged: int
 
     def __str__(self) -> str:
         lines = [
             f"{len(self.suspects)} of {self.n_judged} judged labelled images may have a wrong label, "
-            f"{len(self.twins)} pairs look nearly the same."
+            f"{len(self.twins)} pairs look nearly the same, "
+            f"{len(self.outliers)} images are unlike their class."
         ]
         lines += [
             f"  {entry.image.name}: labelled {escape(str(entry.image.label))}, looks like "
@@ -88,7 +118,24 @@ class SupportCheck:
             f"{', with two labels' if pair.at_odds else ''}"
             for pair in self.twins
         ]
-        return "\n".join(lines)
+        lines += [
+            f"  {image.name}: unlike the other images of {escape(str(image.label))}"
+            for image in self.outliers
+        ]
+        lines += [
+            f"  {escape(str(entry.label))}: by text alone {entry.n_right} of its {entry.n_images} images are "
+            f"right, the others mostly {escape(str(entry.taken_for))}; try another name or prompt"
+            for entry in self.misnamed
+        ]
+        if self.needy:
+            lines.append("More images would help most for:")
+        lines += [
+            f"  {escape(str(entry.label))}: {entry.n_right} of {entry.n_images} left-out images right, most "
+            f"often taken for {escape(str(entry.taken_for))}"
+            for entry in self.needy[:_SHOWN]
+        ]
+        hidden = len(self.needy) - _SHOWN
+        return "\n".join([*lines, f"  and {hidden} more"] if hidden > 0 else lines)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, ready for JSON."""
@@ -104,6 +151,9 @@ class SupportCheck:
                 {"first": t.first.name, "second": t.second.name, "cosine": t.cosine, "identical": t.identical}
                 for t in self.twins
             ],
+            "outliers": [{"name": image.name, "label": image.label} for image in self.outliers],
+            "misnamed": [vars(entry) for entry in self.misnamed],
+            "needy": [vars(entry) for entry in self.needy],
         }  # fmt: skip
 
 
@@ -113,8 +163,10 @@ def check_support(
     probabilities: np.ndarray,
     classes: Sequence[Any],
     support: Sequence[SupportImage],
+    *,
+    text_guesses: np.ndarray | None = None,
 ) -> SupportCheck:
-    """Looks for wrong labels and for pictures that occur twice.
+    """Looks for wrong labels, pictures that occur twice, outliers, misleading names and poor classes.
 
     Args:
         features: Unit-norm features of the labelled images, (m, d).
@@ -122,76 +174,42 @@ def check_support(
         probabilities: By fits that have not seen the image, (m, c); NaN where there is none.
         classes: Labels of the columns.
         support: The images, in the same order.
+        text_guesses: Class index that the text alone gives each image, (m,); None: there is no text.
     """
-    suspects = tuple(
-        Suspect(support[i], classes[probabilities[i].argmax()], float(probabilities[i].max()),
-                float(probabilities[i, labels[i]]))
-        for i in suspicious(probabilities, labels)
-    )  # fmt: skip
+    judged = np.isfinite(probabilities).all(1)
+    suspects = suspicious(probabilities, labels)
     twins = [
         Twins(support[i], support[j], float(features[i] @ features[j]), _one_file(support[i], support[j]))
         for i, j in near_duplicates(features, labels, support)
     ]
     twins.sort(key=lambda pair: (not pair.at_odds, not pair.identical, -pair.cosine))
-    judged = int(np.isfinite(probabilities[:, 0]).sum())
-    return SupportCheck(suspects, tuple(twins), len(labels), judged)
+    guesses = np.where(judged, np.nan_to_num(probabilities, nan=0.0).argmax(1), -1)
+    by_images = class_records(guesses, labels, len(classes))
+    by_text = None
+    if text_guesses is not None:
+        by_text = class_records(np.where(judged, text_guesses, -1), labels, len(classes))
 
+    def poor(c: int, record: ClassRecord) -> PoorClass:
+        other = None if record.taken_for is None else classes[record.taken_for]
+        return PoorClass(classes[c], record.n, record.right, other)
 
-def suspicious(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Rows whose label is probably wrong, the likeliest first.
-
-    An image is suspicious if another class is at least as probable as it is for the images labelled so on
-    the average (confident learning), and the label is not even among the next best classes.
-
-    Args:
-        probabilities: By fits that have not seen the image, (m, c); NaN where there is none.
-        labels: Class index of each image, (m,).
-
-    Reference: Northcutt et al. 2021, Confident learning, arXiv:1911.00068, equation 2; the second condition
-    is ours: of 16 swapped labels among 324 groceries, 9 were among 20 suspects with it, 10 among 49 without.
-    """
-    judged = np.flatnonzero(np.isfinite(probabilities).all(1))
-    if not len(judged):
-        return []
-    p, y, c = probabilities[judged], labels[judged], probabilities.shape[1]
-    own, best, top = p[np.arange(len(y)), y], p.argmax(1), p.max(1)
-    confidence = np.array([p[y == k, k].mean() if (y == k).any() else 1.0 for k in range(c)])
-    behind = (p > own[:, None]).sum(1)
-    flagged = (best != y) & (top >= confidence[best]) & (behind >= max(1, min(_FAR_BEHIND, c // 4)))
-    ratio = np.log(top) - np.log(np.maximum(own, 1e-12))
-    return judged[flagged][np.argsort(-ratio[flagged], kind="stable")].tolist()
-
-
-def near_duplicates(
-    features: np.ndarray, labels: np.ndarray, support: Sequence[SupportImage]
-) -> list[tuple[int, int]]:
-    """Pairs of images that are one file, or look the same to the eye or to the encoder.
-
-    To the eye: grey pictures of 16×16 pixels correlate by 0.9. To the encoder: their distance 1 − cosine is
-    below a quarter of the usual one between an image and the nearest of its class.
-    """
-    cosines = features @ features.T
-    np.fill_diagonal(cosines, -1)
-    nearest = np.where(labels[:, None] == labels, cosines, -1).max(1)
-    several = np.bincount(labels)[labels] > 1
-    usual = float(np.median(1 - nearest[several])) if several.any() else 0.0
-    keys = np.array([image.sha256 or str(i) for i, image in enumerate(support)])
-    alike = (1 - cosines < _CLOSE * usual) | (_correlations(support) > _SAME_PICTURE)
-    pairs = np.nonzero(np.triu(alike | (keys[:, None] == keys), 1))
-    return [(int(i), int(j)) for i, j in zip(*pairs, strict=True)]
-
-
-def _correlations(support: Sequence[SupportImage]) -> np.ndarray:
-    """Of small grey pictures, (m, m); 0 where there is no picture, or nothing on it."""
-    rows = np.zeros((len(support), _GRID * _GRID))
-    for row, image in zip(rows, support, strict=True):
-        if image.thumbnail:
-            small = image.image().convert("L").resize((_GRID, _GRID), Image.Resampling.BOX)
-            row[:] = np.asarray(small, dtype=np.float64).ravel()
-    rows -= rows.mean(1, keepdims=True)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = np.where(norms > _GRID, rows / np.maximum(norms, 1e-12), 0)  # a deviation of one grey level
-    return rows @ rows.T
+    return SupportCheck(
+        suspects=tuple(
+            Suspect(
+                support[i],
+                classes[probabilities[i].argmax()],
+                float(probabilities[i].max()),
+                float(probabilities[i, labels[i]]),
+            )
+            for i in suspects
+        ),
+        twins=tuple(twins),
+        outliers=tuple(support[i] for i in outliers(features, labels) if i not in suspects),
+        misnamed=() if by_text is None else tuple(poor(c, by_text[c]) for c in misnamed(by_text, by_images)),
+        needy=tuple(poor(c, by_images[c]) for c in needy(by_images)),
+        n_images=len(labels),
+        n_judged=int(judged.sum()),
+    )
 
 
 def _one_file(a: SupportImage, b: SupportImage) -> bool:
