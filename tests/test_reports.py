@@ -146,6 +146,7 @@ def test_the_report_of_an_evaluation_stands_alone(photos, new, tmp_path, method)
     assert "red/wrong.png, predicted blue, truth red" in page
     assert page.count("data:image/jpeg;base64,") >= 12
     assert f"explain '{tmp_path}/my best.adapter' IMAGE" in text
+    assert f"{100 * result.ece_before:.1f} % before calibration" in text
     assert "Would more images help?" in text or "zero" in method or method == "calip"
     assert "The labelled images" in text
     trained = method in ("clip-adapter", "tip-adapter-f", "ape-t")

@@ -116,6 +116,7 @@ class Adapter:
             skipped=(*data.skipped, *((names[i], "cannot be read") for i in encoded.errors)),
             origin=data.origin,
             renamed=renamed,
+            scores=method.calibration_note(),
         )
         thumbnails = make_support(
             support.sources,
@@ -195,6 +196,7 @@ class Adapter:
                 encoder=encoder["name"],
                 classes=method.classes_.tolist(),
                 selection=method.selection_,
+                scores=method.calibration_note(),
             )
             str(summary)  # raises if a figure in it is none
             if len(support) != len(method.support_labels_):

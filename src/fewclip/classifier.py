@@ -225,22 +225,30 @@ class FewShotClassifier(Updatable):
             progress=self.progress if progress is None else progress,
         )
 
-    def _classified(self, sources: Sequence[Source], task: str) -> Iterator[tuple[EncodedImages, np.ndarray]]:
-        """Some images at a time: what the encoder made of them, and the probabilities of each row."""
+    def _classified(
+        self, sources: Sequence[Source], task: str, *, bare: bool = False
+    ) -> Iterator[tuple[EncodedImages, np.ndarray]]:
+        """Some images at a time: what the encoder made of them, and the probabilities of each row, (r, c).
+
+        Args:
+            sources: The images.
+            task: What the progress bar says.
+            bare: Give (r, 2, c), calibrated and not.
+        """
         step = _TOKEN_CHUNK if with_tokens(self.method_, self.encoder_) else _CHUNK
         with tqdm(total=len(sources), desc=task, unit="image", disable=not self.progress, delay=0.5) as bar:
             for start in range(0, len(sources), step):
                 part = sources[start : start + step]
                 encoded = self._encode(part, self.encoder_, self.method_, views=self.test_views, progress=bar)
-                rows = len(encoded.features)
-                probabilities = (
-                    self.method_.predict_proba(encoded.features)
-                    if rows
-                    else np.empty((0, len(self.classes_)))
-                )
-                yield (
-                    mean_of_views(encoded, probabilities) if self.test_views > 1 else (encoded, probabilities)
-                )
+                rows = self._probabilities(encoded.features, bare=bare)
+                yield mean_of_views(encoded, rows) if self.test_views > 1 else (encoded, rows)
+
+    def _probabilities(self, features: np.ndarray, *, bare: bool) -> np.ndarray:
+        shape = (2, len(self.classes_)) if bare else (len(self.classes_),)
+        if not len(features):
+            return np.empty((0, *shape))
+        rows = self.method_.predict_proba(features)
+        return np.stack([rows, self.method_.bare_proba(features)], axis=1) if bare else rows
 
     # ---- predict ----
 
@@ -381,7 +389,7 @@ class FewShotClassifier(Updatable):
         data = labelled_sources(images, labels, prefer="test")
         check_rows(data, skip_unreadable)
         check_labels("labels", np.array(data.labels), self.classes_)  # before, not after, hours of encoding
-        chunks = self._classified(data.sources, "evaluate")
+        chunks = self._classified(data.sources, "evaluate", bare=True)
         return measure(chunks, data, self.classes_, seen=seen, skip_unreadable=skip_unreadable)
 
     def suggest(self, images: Images, n: int = 20, *, names: Sequence[str] | None = None) -> list[Suggestion]:

@@ -197,7 +197,8 @@ def measure(
     """The evaluation of classified images, without those that the classifier was fitted on.
 
     Args:
-        chunks: Some images at a time, in order: what the encoder made of them, and probabilities (r, c).
+        chunks: Some images at a time, in order: what the encoder made of them, and probabilities, calibrated
+            and bare, (r, 2, c).
         data: The images with their labels.
         classes: The labels of the columns, (c,).
         seen: sha256 of the images that the classifier was fitted on.
@@ -208,14 +209,14 @@ def measure(
         DataError: No images but those that it was fitted on.
     """
     keys: list[str] = []
-    images_read, rows, errors = [], [], {}
+    images_read, parts, errors = [], [], {}
     for encoded, probabilities in chunks:
         images_read.append(encoded.images + len(keys))
-        rows.append(probabilities)
+        parts.append(probabilities)
         errors |= {i + len(keys): error for i, error in encoded.errors.items()}
         keys += encoded.keys
     require_readable(errors, len(keys), data.origin, skip_unreadable=skip_unreadable)
-    read, probabilities = np.concatenate(images_read), np.concatenate(rows)
+    read, probabilities = np.concatenate(images_read), np.concatenate(parts)
     unseen = np.array([keys[i] not in seen for i in read])
     if not unseen.any():
         raise DataError(
@@ -232,7 +233,8 @@ def measure(
         )
     return Evaluation.from_predictions(
         np.array(data.labels)[read[unseen]],
-        probabilities[unseen],
+        probabilities[unseen, 0],
         classes,
+        bare=probabilities[unseen, 1],
         names=[data.names[i] for i in read[unseen]],
     )

@@ -30,6 +30,7 @@ class Summary:
         skipped: (name, reason) of files that were not used.
         origin: Where the images come from.
         renamed: (label, name) of classes that their prompts call something else than their label.
+        scores: How its probabilities are calibrated; "" if unknown.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Summary:
     skipped: Sequence[tuple[str, str]]
     origin: str
     renamed: Sequence[tuple[str, str]] = ()
+    scores: str = ""
 
     def facts(self) -> dict[str, Any]:
         """What an adapter keeps of it, ready for JSON; no path beyond the folder's own name."""
@@ -64,10 +66,13 @@ class Summary:
         encoder: str,
         classes: Sequence[Any],
         selection: SelectionResult,
+        scores: str,
     ) -> Self:
         """The summary that ``facts`` was taken from."""
         shots = dict(zip(classes, facts["shots"], strict=True))
-        return cls(method=method, encoder=encoder, selection=selection, **{**facts, "shots": shots})
+        return cls(
+            method=method, encoder=encoder, selection=selection, scores=scores, **{**facts, "shots": shots}
+        )
 
     def items(self) -> list[tuple[str, str]]:
         """(heading, text), in the order of interest."""
@@ -78,6 +83,8 @@ class Summary:
             ("accuracy", self._accuracy()),
             ("time", self._time()),
         ]
+        if self.scores:
+            rows.insert(4, ("scores", self.scores))
         if self.renamed:
             rows.insert(2, ("names", self._names()))
         if self.skipped:
@@ -109,6 +116,7 @@ class Summary:
             "strength": self.selection.strength,
             "labels_used": self.selection.labels_used,
             "estimate": vars(estimate) if estimate else None,
+            "scores": self.scores,
             "seconds": self.seconds,
             "images_encoded": self.n_encoded,
             "skipped": [list(entry) for entry in self.skipped],

@@ -86,6 +86,18 @@ def test_numbers_may_be_labels_and_float32_rows_are_fine():
     assert json.loads(json.dumps(evaluation.to_json()))["classes"] == list(range(30))
 
 
+def test_what_calibration_did_is_known_where_the_bare_scores_are(small):
+    sure = [[0.98, 0.01, 0.01], [0.0, 0.9, 0.1], [0.0, 1.0, 0.0], [0.0, 0.9, 0.1], [0.0, 0.1, 0.9]]
+    both = Evaluation.from_predictions(LABELS, PROBABILITIES, CLASSES, bare=sure)
+    assert small.ece_before is None
+    assert small.to_json()["ece_before_calibration"] is None
+    assert both.ece == small.ece
+    assert both.ece_before == Evaluation.from_predictions(LABELS, sure, CLASSES).ece
+    assert sum(bin.n for bin in both.reliability_before) == 5
+    with pytest.raises(FeatureError, match="probabilities"):
+        Evaluation.from_predictions(LABELS, PROBABILITIES, CLASSES, bare=[[1.0, 0.0, 0.0]])
+
+
 def test_one_class_is_certain():
     evaluation = Evaluation.from_predictions(["a", "a"], [[1.0], [1.0]], ["a"])
     assert (evaluation.accuracy, evaluation.nll, evaluation.top5) == (1.0, 0.0, 1.0)

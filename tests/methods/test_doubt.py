@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from reference.tasks import make_task
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from fewclip.errors import LabelError, ParameterError
 from fewclip.method_state import method_state, restore_method
@@ -52,6 +53,25 @@ def test_sets_of_every_class_and_sets_that_are_never_empty(fitted, task):
     assert (
         fitted.predict_logits(X)[~small.any(1)].argmax(1).tolist() == full[~small.any(1)].argmax(1).tolist()
     )
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
+def test_mapie_gives_the_same_sets(fitted, task, coverage):
+    mapie = pytest.importorskip("mapie.classification")
+    cal, new = slice(0, 300), slice(300, 1500)
+    fitted.calibrate(task.Xq[cal], task.yq[cal])
+
+    class Plain(ClassifierMixin, BaseEstimator):  # MAPIE tries a zero row, which fewclip refuses
+        classes_, predict, predict_proba = fitted.classes_, fitted.predict, fitted.predict_proba
+
+        def fit(self, X, y):
+            return self
+
+    other = mapie.SplitConformalClassifier(
+        Plain(), confidence_level=coverage, prefit=True, conformity_score="lac"
+    ).conformalize(task.Xq[cal], task.yq[cal])
+    _, expected = other.predict_set(task.Xq[new])
+    np.testing.assert_array_equal(fitted.predict_set(task.Xq[new], coverage), expected[:, :, 0])
 
 
 def test_lac_sets_by_a_naive_transcription(fitted, task):

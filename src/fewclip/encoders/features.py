@@ -79,12 +79,12 @@ def mean_of_views(encoded: EncodedImages, rows: np.ndarray) -> tuple[EncodedImag
 
     Args:
         encoded: Images of which each has one or more rows, next to each other.
-        rows: What belongs to each row, (r, c).
+        rows: What belongs to each row, (r, …).
     """
     images, starts, counts = np.unique(encoded.images, return_index=True, return_counts=True)
     if len(images) == len(rows):
         return encoded, rows
-    means = np.add.reduceat(rows, starts, axis=0) / counts[:, None]
+    means = np.add.reduceat(rows, starts, axis=0) / counts.reshape(-1, *(1,) * (rows.ndim - 1))
     return replace(encoded, features=encoded.features[starts], images=images), means
 
 

@@ -36,12 +36,14 @@ class Evaluation:
         probabilities: Probability of each class, (n, c), rows summing to 1.
         classes: Sorted class labels, the columns of ``probabilities``, (c,).
         names: What to call each image, (n,); None if unknown.
+        bare: Probabilities before calibration, (n, c); None if unknown.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray
     classes: np.ndarray
     names: tuple[str, ...] | None = None
+    bare: np.ndarray | None = None
 
     @classmethod
     def from_predictions(
@@ -51,6 +53,7 @@ class Evaluation:
         classes: ArrayLike,
         *,
         names: Sequence[str] | None = None,
+        bare: ArrayLike | None = None,
     ) -> Self:
         """Checks the arrays and puts them side by side.
 
@@ -59,6 +62,7 @@ class Evaluation:
             probabilities: As ``predict_proba`` gives them, (n, c), in [0, 1], rows summing to 1.
             classes: Sorted labels of the columns, (c,), as ``classes_``.
             names: Paths or other names of the images, (n,).
+            bare: The softmax of ``predict_logits``, (n, c), to see what calibration does.
 
         Raises:
             LabelError: No labels, labels outside ``classes``, unsorted classes, another number of names.
@@ -74,7 +78,14 @@ class Evaluation:
                 got=f"{len(names)}",
                 fix="Pass the names of the same images, in the same order.",
             )
-        return cls(labels, probabilities, classes, None if names is None else tuple(map(str, names)))
+        shape = probabilities.shape
+        return cls(
+            labels,
+            probabilities,
+            classes,
+            None if names is None else tuple(map(str, names)),
+            None if bare is None else _checked_probabilities(bare, shape),
+        )
 
     @cached_property
     def predictions(self) -> np.ndarray:
@@ -135,6 +146,16 @@ class Evaluation:
         return calibration_error(self.reliability)
 
     @cached_property
+    def reliability_before(self) -> list[Bin] | None:
+        """``reliability`` before calibration; None if unknown."""
+        return None if self.bare is None else reliability(self.bare.max(1), self._truth == self._predicted)
+
+    @property
+    def ece_before(self) -> float | None:
+        """``ece`` before calibration; None if unknown."""
+        return None if self.reliability_before is None else calibration_error(self.reliability_before)
+
+    @cached_property
     def confusion(self) -> np.ndarray:
         """Number of images by true class (rows) and predicted class (columns), (c, c)."""
         columns = np.arange(len(self.classes))
@@ -193,6 +214,7 @@ class Evaluation:
             "nll": self.nll,
             "brier": self.brier,
             "ece": self.ece,
+            "ece_before_calibration": self.ece_before,
             "table": self.table,
             "most_confused": [list(pair) for pair in self.most_confused()],
             "confusion": self.confusion.tolist(),

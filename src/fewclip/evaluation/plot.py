@@ -95,11 +95,14 @@ def history_plot(history: Sequence[Mapping[str, float]], *, width: float = 10.8,
     return _as_inline(svg, describe_history(history), prefix=f"history-{10 * width:.0f}-")
 
 
-def reliability_plot(bins: Sequence[Bin], *, width: float = 6.4, height: float = 4.6) -> str:
+def reliability_plot(
+    bins: Sequence[Bin], before: Sequence[Bin] | None = None, *, width: float = 6.4, height: float = 4.6
+) -> str:
     """Accuracy against score, a bar a bin with its 95 % interval, the diagonal, and sizes below.
 
     Args:
         bins: Of ``Evaluation.reliability``, one at least with images.
+        before: The same before calibration, as rings.
         width: Inches at 72 points; the page scales it.
         height: Inches.
 
@@ -123,8 +126,16 @@ def reliability_plot(bins: Sequence[Bin], *, width: float = 6.4, height: float =
             [max(0.0, 100 * high - right) for right, (_, high) in zip(rights, ends, strict=True)],
         ]
         top.errorbar(middles, rights, yerr=spread, fmt="none", ecolor=_INK, elinewidth=1.3, capsize=3)
+        rings = [bin for bin in before or () if bin.n]
+        if rings:
+            top.plot(
+                [bin.score for bin in rings], [100 * bin.accuracy for bin in rings],
+                linestyle="none", marker="o", markersize=6, markerfacecolor="none",
+                markeredgecolor=_SERIES[1], markeredgewidth=1.8,
+            )  # fmt: skip
         top.set(xlim=(0, 1), ylim=(0, 104), yticks=range(0, 101, 20))
-        top.set_title("right", color=_INK, loc="left", fontsize=10.5)
+        title = "right (bars; rings: before calibration)" if rings else "right"
+        top.set_title(title, color=_INK, loc="left", fontsize=10.5)
         below.bar(middles, [100 * bin.n / n for bin in full], width=0.84 * step, color=_FLAT)
         below.set_title("share of the images", color=_INK, loc="left", fontsize=10.5)
         below.yaxis.get_major_locator().set_params(nbins=2)

@@ -177,7 +177,8 @@ def reliability_section(evaluation: Evaluation) -> Section:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    bins, n = evaluation.reliability, len(evaluation.labels)
+    bins, before, n = evaluation.reliability, evaluation.reliability_before, len(evaluation.labels)
+    was = "" if evaluation.ece_before is None else f", {percent(evaluation.ece_before)} before calibration"
     gap = float(evaluation.scores.mean()) - evaluation.accuracy
     low, high = evaluation.interval
     verdict = (
@@ -191,12 +192,12 @@ def reliability_section(evaluation: Evaluation) -> Section:
         f"line. {verdict}"
     )
     view = {
-        **_two_plots(lambda **size: reliability_plot(bins, **size), (9.4, 4.2), (4.6, 4.4)),
+        **_two_plots(lambda **size: reliability_plot(bins, before, **size), (9.4, 4.2), (4.6, 4.4)),
         "figures": [
             (
                 "calibration error",
                 percent(evaluation.ece),
-                f"mean gap of score and accuracy, {len(bins)} bins",
+                f"mean gap of score and accuracy, {len(bins)} bins{was}",
             ),
             ("Brier score", f"{evaluation.brier:.3f}", "0 is perfect, 2 the worst"),
             ("negative log-likelihood", f"{evaluation.nll:.2f}", "nats an image, 0 is perfect"),

@@ -279,6 +279,10 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
             logits = held_to_range(logits, *self._text_range(self._checked_queries(X)))
         return torch.softmax(self._calibration().scaled(logits), dim=1).numpy()
 
+    def bare_proba(self, X: ArrayLike | Tensor) -> np.ndarray:
+        """Probabilities without calibration, (n, c): the softmax of ``predict_logits``."""
+        return torch.softmax(torch.as_tensor(self.predict_logits(X)).double(), dim=1).numpy()
+
     def _calibration(self) -> Calibration:
         if self.calibration != "auto":
             return Calibration()
@@ -327,21 +331,24 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
     def _text_logits(self, queries: Tensor) -> Tensor:
         return zero_shot_logits(queries, self.text_features_, logit_scale=self.logit_scale)
 
-    def _support_logits(self, support: Support) -> Tensor:
-        """Text logits of the support rows, (r, c).
+    def _support_logits(self, support: Support, rows: Tensor | None = None) -> Tensor:
+        """Text logits of the support rows, or of some of them, (r, c).
 
         Class means that stand in for text leave the row's own image out: with it, they recognise it.
         """
-        return self._text_logits_in(support, self.text_features_)
+        return self._text_logits_in(support, self.text_features_, rows)
 
-    def _text_logits_in(self, support: Support, text: Tensor) -> Tensor:
-        logits = zero_shot_logits(support.features, text, logit_scale=self.logit_scale)
+    def _text_logits_in(self, support: Support, text: Tensor, rows: Tensor | None = None) -> Tensor:
+        features, labels, images = support.features, support.labels, support.images
+        if rows is not None:
+            features, labels, images = features[rows], labels[rows], images[rows]
+        logits = zero_shot_logits(features, text, logit_scale=self.logit_scale)
         if self.text_features is not None:
             return logits
         sums = class_sums(support.keys.T, support.key_labels, support.n_classes).T
-        others = unit(sums[support.labels] - support.keys[support.images])
-        own = self.logit_scale * (support.features * others).sum(1, keepdim=True)
-        return logits.scatter(1, support.labels[:, None], own)
+        others = unit(sums[labels] - support.keys[images])
+        own = self.logit_scale * (features * others).sum(1, keepdim=True)
+        return logits.scatter(1, labels[:, None], own)
 
     def _checked_queries(self, X: ArrayLike | Tensor) -> np.ndarray:
         check_is_fitted(self, "selection_")

@@ -24,6 +24,7 @@ from fewclip.methods.base import FewShotMethod
 from fewclip.methods.leave_one_out import (
     MAX_FOLDS,
     LeftOut,
+    judged_rows,
     left_out_rows,
     left_out_sums,
     removed_class_sums,
@@ -187,13 +188,14 @@ class CacheMethod(FewShotMethod):
         if not is_auto(self.alpha):
             return float(self.alpha)
         key_set = key_sets(int(setting.get("n_channels", self.n_features_in_)))
-        values = self._values(key_set, key_set.cosines(support.features), setting)
-        sums = removed_class_sums(support, values, factors=self.class_factors_)
+        rows = judged_rows(support)
+        values = self._values(key_set, key_set.cosines(support.features[rows]), setting)
+        sums = removed_class_sums(support, values, support.labels[rows], factors=self.class_factors_)
         size = real_spread(sums)
         if not size:
             values = self._values(key_set, key_set.cosines(self.text_features_), setting)
             size = real_spread(self._balance(class_sums(values, support.key_labels, support.n_classes)))
-        return strength * spread(self._support_logits(support)) / size if size else 0.0
+        return strength * spread(self._support_logits(support, rows)) / size if size else 0.0
 
     def _leave_one_out_judge(self, support: Support) -> Judge:
         left_out, folds = left_out_rows(support), self._folds(support)
@@ -228,7 +230,7 @@ class CacheMethod(FewShotMethod):
             )
 
         rows = left_out.rows
-        base_logits = self._support_logits(support)[rows]
+        base_logits = self._support_logits(support, rows)
         n_judged = len(support.images[rows].unique())
         return Judge(
             base_logits,

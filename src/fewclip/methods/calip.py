@@ -115,13 +115,13 @@ class CALIP(ZeroShot):
     def _text_logits(self, queries: Tensor) -> Tensor:
         return super()._text_logits(queries if queries.ndim == 2 else queries[:, 0])
 
-    def _support_logits(self, support: Support) -> Tensor:
+    def _support_logits(self, support: Support, rows: Tensor | None = None) -> Tensor:
         # Class means that stand in for text have seen the images: their estimate leaves the image out, which
         # attention cannot.
         if self._support_rows is None or self.text_features is None:
-            return super()._support_logits(support)
-        rows = self._checked_rows(self._support_rows)
-        return torch.cat(list(self._tiles(rows))).to(support.features.device)
+            return super()._support_logits(support, rows)
+        tokens = self._support_rows if rows is None else np.asarray(self._support_rows)[rows.cpu().numpy()]
+        return torch.cat(list(self._tiles(self._checked_rows(tokens)))).to(support.features.device)
 
     def _checked_rows(self, X: Any) -> np.ndarray:
         if not _has_tokens(X):

@@ -15,6 +15,7 @@ from fewclip.functional import fill_absent, refine_channels, spread, unit, zero_
 from fewclip.methods.base import FewShotMethod
 from fewclip.methods.channels import channel_counts
 from fewclip.methods.folds import shot_folds
+from fewclip.methods.leave_one_out import judged_rows
 from fewclip.methods.left_out_parts import judged_parts, rest_of, spread_parts
 from fewclip.methods.parameters import is_auto, is_number
 from fewclip.methods.support import Rows, Support
@@ -241,7 +242,7 @@ class _Fitting:
         if not size:
             queries = on_channels(method.text_features_, self.channels(setting))
             size = real_spread(fill_absent(self.scores(setting)(queries), method.present_))
-        return spread(method._support_logits(self.judged)) / size if size else 0.0
+        return spread(method._support_logits(self.judged, judged_rows(self.judged))) / size if size else 0.0
 
 
 def on_channels(rows: Tensor, channels: Tensor | None) -> Tensor:

@@ -176,6 +176,18 @@ class Doubting:
         """What a guarantee of this method is worth, in one sentence."""
         return stored(self).promise
 
+    def calibration_note(self: Any) -> str:
+        """How sure ``predict_proba`` is, and what that rests on, in a few words."""
+        judged = getattr(self, "held_out_", None)
+        if self.calibration == "none":
+            return "not calibrated, as asked for"
+        if self.calibration == "sals":
+            return "held to the range of the text's own"
+        if judged is None or not len(judged):
+            return "not calibrated, as no labelled image could be left out"
+        n_images = len(judged)
+        return f"calibrated on {n_images} images that were not learnt (temperature {self.temperature_:.2f})"
+
     # ---- answers ----
 
     def answers(

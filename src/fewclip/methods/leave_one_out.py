@@ -10,6 +10,7 @@ from torch import Tensor
 from fewclip.functional import class_sums, fill_absent, leave_one_out_sums
 from fewclip.methods.support import Support
 
+_MOST = 2**27  # affinities of judged rows, or logits: half a GiB
 MAX_FOLDS = 4  # that leave one shot of every class out
 
 
@@ -33,20 +34,43 @@ class LeftOut:
         return LeftOut(self.rows[index], self.kept[index], self.weights[index])
 
 
+def judged_images(support: Support) -> Tensor:
+    """Which images are judged, (m,) bool: all, or as many as fit; one of every class, then another.
+
+    In an order of content, not of rows.
+    """
+    m, r = len(support.keys), len(support.labels)
+    most = max(1, _MOST * m // (max(m, support.n_classes) * r))
+    judged = torch.ones(m, dtype=torch.bool, device=support.keys.device)
+    if m > most:
+        content = torch.argsort(support.keys.sum(1), stable=True)
+        order = content[torch.argsort(support.places()[content], stable=True)]
+        judged[order[most:]] = False
+    return judged
+
+
+def judged_rows(support: Support) -> Tensor:
+    """Their rows, (n,)."""
+    return judged_images(support)[support.images].nonzero()[:, 0]
+
+
 def left_out_rows(support: Support, *, min_shots: int = 2) -> LeftOut:
     """The rows of classes with at least ``min_shots`` images, each weighing 1/(k_y · views).
+
+    Of very many images as many as fit into memory are judged (``judged_images``).
 
     Classes with a single image, or with none, cannot be judged by their own rows. The others speak for
     them: judged once more with one image left of their class, and with none. Without it, strengths come
     out that such classes do not survive.
     """
-    shots = support.shots
+    shots, some = support.shots, judged_images(support)
     views = torch.bincount(support.images, minlength=len(support.keys))
-    weights = 1.0 / (shots[support.labels] * views[support.images])
-    judged = (shots[support.labels] >= min_shots).nonzero()[:, 0]
+    counts = torch.bincount(support.key_labels[some], minlength=support.n_classes)
+    weights = 1.0 / (counts[support.labels] * views[support.images])
+    everyone = some[support.images].nonzero()[:, 0]
+    judged = everyone[shots[support.labels[everyone]] >= min_shots]
     if min_shots < 2 or len(judged) == 0:
         return LeftOut(judged, torch.full_like(judged, -1), weights[judged])
-    everyone = torch.arange(len(support.features), device=judged.device)
     absent, single = float((shots == 0).float().mean()), float((shots == 1).float().mean())
     ways = [
         (judged, torch.full_like(judged, -1), 1 - absent - single),
@@ -97,9 +121,9 @@ def left_out_sums(
     return fill_absent(sums, present) if fill else sums * present
 
 
-def removed_class_sums(support: Support, values: Tensor, *, factors: Tensor) -> Tensor:
-    """Balanced class sums (r, c) of all support rows, each with its whole class removed."""
-    labels = support.labels[:, None]
+def removed_class_sums(support: Support, values: Tensor, labels: Tensor, *, factors: Tensor) -> Tensor:
+    """Balanced class sums (n, c) of support rows of classes ``labels``, each with its whole class removed."""
+    labels = labels[:, None]
     sums = class_sums(values, support.key_labels, support.n_classes) * factors
     present = (support.shots > 0).expand_as(sums).scatter(1, labels, False)
     return fill_absent(sums, present)

@@ -15,7 +15,7 @@ def text_odds(method: Any, support: Support) -> float:
         return CAUTIOUS
     left_out = left_out_rows(support, min_shots=1)
     rows = left_out.rows
-    logits = method._support_logits(support)[rows]
+    logits = method._support_logits(support, rows)
     return default_strength(logits, support.labels[rows], support.images[rows], left_out.weights)
 
 

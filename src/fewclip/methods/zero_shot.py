@@ -29,7 +29,7 @@ class ZeroShot(FewShotMethod):
         held_out = None
         if len(rows):
             logits, labels, images = (
-                self._support_logits(support)[rows],
+                self._support_logits(support, rows),
                 support.labels[rows],
                 support.images[rows],
             )
