@@ -3,7 +3,8 @@
     python benchmarks/growth.py             # exponents of time in n, m, c, d
     python benchmarks/growth.py --memory    # predict on a memory map of 1,000,000 × 512
 
-All settings are given, so nothing is searched; features are random unit rows. One size varies over five
+All settings are given, so nothing is searched, and nothing is calibrated; features are random unit rows.
+One size varies over five
 values, each 1.5 times the last, the others stay; the values take turns, the fastest of all runs counts, and
 the exponent is the slope of log time over log size. A size that does not dominate the cost shows less than
 the formula allows. Calls of the smallest sizes take 50 ms or more on one thread. Exponents may exceed those
@@ -73,7 +74,7 @@ def prepare(name: str, call: str, sizes: Sizes) -> Callable[[], object]:
     """The call to time."""
     X, y = unit_rows(sizes["m"], sizes["d"], 0), np.arange(sizes["m"]) % sizes["c"]
     method: FewShotMethod = METHODS[name](
-        unit_rows(sizes["c"], sizes["d"], 1), selection="none", **SETTINGS[name]
+        unit_rows(sizes["c"], sizes["d"], 1), selection="none", calibration="none", **SETTINGS[name]
     )
     if call == "fit":
         return lambda: method.fit(X, y)

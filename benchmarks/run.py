@@ -36,7 +36,7 @@ def commands(data: Path, out: Path) -> dict[str, list[str]]:
         "views": photos,
         "story": features,
         "safety": [*features, "--draws", "2", "--shots", "2,4", "--json", str(out / "safety.json")],
-        "growth": ["--runs", "3"],
+        "growth": ["--runs", "2"],
     }
 
 

@@ -56,7 +56,7 @@ def gain(caltech, method, k, seed=0):
 def test_the_scatter_is_a_product(rows, d):
     deviations = torch.randn(rows, d, generator=torch.Generator().manual_seed(d)).double()
     found = scatter(deviations)
-    torch.testing.assert_close(found, deviations.T @ deviations, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(found.double(), deviations.T @ deviations, rtol=1e-5, atol=1e-3)
     torch.testing.assert_close(found, found.T)
 
 

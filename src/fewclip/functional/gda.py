@@ -2,7 +2,7 @@
 
 The precision P = d·(W + ε I)⁻¹, W = Σ (x − μ_y)(x − μ_y)ᵀ and ε = tr(W)/(m − 1), is never formed: it is
 applied by a Cholesky factor of d × d, or of m × m where there are fewer rows than channels. Everything is
-float64, but for many rows, whose sums are taken in float32.
+float64, but for many rows, whose sums and whose factor are float32: ε bounds the condition by m.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ def precision(deviations: Tensor, n_rows: int) -> Callable[[Tensor], Tensor]:
         return lambda rows: d * rows
     if m >= d:
         W = scatter(Y)
-        factor = torch.linalg.cholesky(W.diagonal_scatter(W.diagonal() + ridge))
-        return lambda rows: d * torch.cholesky_solve(rows.T, factor).T
+        W.diagonal().add_(ridge)
+        factor = torch.linalg.cholesky(W)
+        return lambda rows: d * torch.cholesky_solve(rows.T.to(factor), factor).T.double()
     Y = Y.double()
     gram = Y @ Y.T  # the dual: (YᵀY + ε)⁻¹ = (I − Yᵀ(YYᵀ + ε)⁻¹Y)/ε
     factor = torch.linalg.cholesky(gram + ridge * torch.eye(m, dtype=Y.dtype, device=Y.device))
@@ -68,15 +69,14 @@ def precision(deviations: Tensor, n_rows: int) -> Callable[[Tensor], Tensor]:
 
 
 def scatter(deviations: Tensor) -> Tensor:
-    """YᵀY, (d, d) float64.
+    """YᵀY, (d, d), in float64; of many rows, which average rounding out, in float32, twice as fast.
 
-    Of many rows in float32 products of some of them, which are twice as fast, strip by strip from the
-    diagonal down: what lies above is the same.
+    Strip by strip from the diagonal down: what lies above is the same.
     """
     if len(deviations) < _MANY_ROWS:
         return deviations.T @ deviations
     d = deviations.shape[1]
-    total = deviations.new_zeros(d, d, dtype=torch.float64)
+    total = deviations.new_zeros(d, d, dtype=torch.float32)
     strips = [slice(start, min(start + _STRIP, d)) for start in range(0, d, _STRIP)]
     for tile in deviations.split(_TILE_ROWS):
         tile = tile.float()

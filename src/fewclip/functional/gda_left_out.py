@@ -107,7 +107,7 @@ class _Scatter:
 
     def __init__(self, deviations: Tensor, rows: Tensor, means: Tensor) -> None:
         self.deviations, self.rows, self.means = deviations, rows, means
-        self.scatter = scatter(deviations)
+        self.scatter = scatter(deviations).double()
 
     def without(self, places: Tensor, C_inverse: Tensor, ridge: float) -> _Factor:
         """P without some of the deviations."""
