@@ -66,7 +66,7 @@ def test_help_names_every_command():
     "flags",
     [
         ("fit", "--encoder", "--method", "--shots", "--seed", "--output", "-o", "--device", "--batch-size"),
-        ("fit", "--json", "--quiet", "--overwrite"),
+        ("fit", "--json", "--quiet", "--overwrite", "--report"),
         ("predict", "--output", "-o", "--device", "--batch-size", "--json", "--quiet"),
         ("evaluate", "--device", "--batch-size", "--json", "--quiet", "--report"),
         ("explain", "--device", "--json"),
@@ -333,6 +333,25 @@ def test_an_interrupt_says_what_is_kept(adapter, new, monkeypatch, tmp_path):
 
 
 # ---- evaluate and explain ----
+
+
+def test_fit_reports_on_the_labelled_images(photos, tmp_path):
+    ran = fewclip("fit", photos, "-o", tmp_path / "a.adapter", "--report", tmp_path / "report")
+    assert ran.code == 0
+    assert "scores    calibrated on 12 images that were not learnt" in ran.err
+    assert f"report    {tmp_path / 'report' / 'index.html'}" in ran.err
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "What has a.adapter learnt?" in page
+    assert "The labelled images" in page
+
+
+def test_fit_reports_on_ready_features_without_pictures(photos, tmp_path):
+    fewclip("embed", photos, "-o", tmp_path / "features.npz", "--encoder", "pocket")
+    ran = fewclip(
+        "fit", tmp_path / "features.npz", "-o", tmp_path / "a.adapter", "-q", "--report", tmp_path / "report"
+    )
+    assert (ran.code, ran.err) == (0, "")
+    assert (tmp_path / "report" / "index.html").is_file()
 
 
 def test_evaluate(adapter, new, tmp_path):
