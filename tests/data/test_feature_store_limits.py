@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewclip.data import feature_store
+from fewclip.data import _feature_table as table
 from fewclip.data._sizes import parse_size, show_size
 from fewclip.data.feature_store import FeatureStore
 from fewclip.errors import ParameterError, StoreError
@@ -53,7 +53,7 @@ def file(tmp_path: Path) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock with one number, the time in seconds."""
     now = [1_000_000.0 * HOUR]
-    monkeypatch.setattr(feature_store.time, "time", lambda: now[0])
+    monkeypatch.setattr(table.time, "time", lambda: now[0])
     return now
 
 
@@ -127,7 +127,7 @@ def test_the_file_stays_near_its_limit(file, clock, dim):
         for part in range(8 if dim > 64 else 40):
             clock[0] += HOUR
             store.put_many(items_of(str(part), 200, dim), fingerprint="f")
-            assert feature_store._used_bytes(store._open()) <= limit
+            assert table.used_bytes(store._open()) <= limit
         info = store.info()
     assert info["rows"] > 0.25 * limit / (4 * dim + 200)
     assert file.stat().st_size <= (4.5 if dim == 3000 else 1.3) * limit  # 200 of 3000 channels are 2.4 MB
@@ -141,7 +141,7 @@ def test_what_was_not_used_for_longest_goes_first(file, clock):
         store.put_many(old, fingerprint="f")
         clock[0] += HOUR
         store.get_many(read, fingerprint="f")
-        store.limit = int(feature_store._used_bytes(store._open()) * 1.2)
+        store.limit = int(table.used_bytes(store._open()) * 1.2)
         store.put_many(new, fingerprint="f")
         left = store.get_many([*old, *read, *new], fingerprint="f")
     assert_intact(left)
@@ -264,7 +264,7 @@ def test_an_older_file_takes_new_rows_and_loses_the_old_first(file, clock):
         store.get_many([], fingerprint="f")
         clock[0] += HOUR
         store.put_many(new, fingerprint="f")
-        store.limit = int(0.8 * feature_store._used_bytes(store._open()))
+        store.limit = int(0.8 * table.used_bytes(store._open()))
         store.put_many({"new-0": new["new-0"]}, fingerprint="f")
         left = store.get_many([*old, *new], fingerprint="f")
     assert_intact(left)

@@ -6,7 +6,6 @@ costs time and never a result. Its size has a limit; what was not used for longe
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -14,51 +13,25 @@ import sqlite3
 import sys
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fewclip.data import _feature_table as table
 from fewclip.data._display import display_path
 from fewclip.data._sizes import parse_size
-from fewclip.errors import FeatureError, ParameterError, StoreError
+from fewclip.errors import ParameterError, StoreError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _FILE = "features.sqlite"
 _BUSY_SECONDS = 30.0
-_KEYS_PER_QUERY = 500  # below SQLite's limit of variables in all its releases
-_DTYPE = np.dtype("<f4")
 _DEFAULT_LIMIT = "2GB"
 _LIMIT_VARIABLE = "FEWCLIP_CACHE_LIMIT"
-_KEPT = 0.9  # of the limit, so that not every put has to make room
-_VACUUM_ABOVE = 1.25  # of the limit: freed pages are used again, unless the limit was lowered
-_WAL_BYTES = 4_000_000  # what the write-ahead log may keep on disk between transactions
-_HOUR = 3600.0  # seconds; stamps are this coarse, so that reading seldom writes
-_CREATE = """
-CREATE TABLE IF NOT EXISTS features(
-    key TEXT, fingerprint TEXT, view INTEGER, dim INTEGER,
-    last_used INTEGER NOT NULL, checksum INTEGER, data BLOB,
-    PRIMARY KEY(key, fingerprint, view)
-) WITHOUT ROWID
-"""
-_INDEX = "CREATE INDEX IF NOT EXISTS features_last_used ON features(last_used)"
-_FIRST_COLUMNS = {"key", "fingerprint", "view", "dim", "data"}  # of files before there was a limit
-_COLUMNS = "key, fingerprint, view, dim, last_used, checksum, data"
-_SELECT = "SELECT key, dim, last_used, checksum, data FROM features"
-_INSERT = f"INSERT OR REPLACE INTO features({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_OLDEST = "SELECT key, fingerprint, view FROM features ORDER BY last_used LIMIT ?"
-_DROP_OLDEST = f"DELETE FROM features WHERE (key, fingerprint, view) IN ({_OLDEST})"
-_ENCODERS = """
-SELECT fingerprint, COUNT(DISTINCT key), COUNT(*), MAX(last_used) FROM features
-GROUP BY fingerprint ORDER BY MAX(last_used) DESC, fingerprint
-"""
-# Damaged pages, another kind of file, and a table with other columns.
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 # A child process must neither use nor close what it inherited.
 _INHERITED: list[sqlite3.Connection] = []
 
@@ -121,7 +94,7 @@ class FeatureStore:
             fingerprint: The encoder's.
             view: Number of the random view; 0 is the image itself.
         """
-        decoded = ((key, _decode(dim, data)) for key, dim, data in self._intact(keys, fingerprint, view))
+        decoded = ((key, table.decode(dim, data)) for key, dim, data in self._intact(keys, fingerprint, view))
         return {key: features for key, features in decoded if features is not None}
 
     def get_bytes(self, keys: Iterable[str], *, kind: str) -> dict[str, bytes]:
@@ -136,7 +109,8 @@ class FeatureStore:
         Raises:
             FeatureError: Features are not a vector of finite numbers.
         """
-        self._put([(key, len(value), _encode(key, value)) for key, value in items.items()], fingerprint, view)
+        rows = [(key, len(value), table.encode(key, value)) for key, value in items.items()]
+        self._put(rows, fingerprint, view)
 
     def put_bytes(self, items: Mapping[str, bytes], *, kind: str) -> None:
         """Remember what else belongs to a key, such as a small picture; the limit holds for it as well.
@@ -151,10 +125,10 @@ class FeatureStore:
         """``path`` (None: in memory), number of ``rows``, size in ``bytes``, and ``limit`` (None: none)."""
 
         def query(connection: sqlite3.Connection) -> tuple[int, int]:
-            return _count(connection), _bytes(connection)
+            return table.count(connection), table.size_in_bytes(connection)
 
         rows, size = self._run(query)
-        size = size if self.path is None else _on_disk(self.path)
+        size = size if self.path is None else table.size_on_disk(self.path)
         return {"path": self.path, "rows": rows, "bytes": size, "limit": self.limit}
 
     def _intact(self, keys: Iterable[str], fingerprint: str, view: int) -> list[tuple[str, object, bytes]]:
@@ -163,29 +137,30 @@ class FeatureStore:
 
         def query(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
             rows: list[tuple[Any, ...]] = []
-            for some, which in _parts(wanted):
-                rows += connection.execute(f"{_SELECT} WHERE {which}", (fingerprint, view, *some))
-            hour = _hour()
-            _touch(connection, [key for key, _, used, *_ in rows if used != hour], fingerprint, view, hour)
+            for some, which in table.parts(wanted):
+                rows += connection.execute(f"{table.SELECT} WHERE {which}", (fingerprint, view, *some))
+            hour = table.this_hour()
+            unused = [key for key, _, used, *_ in rows if used != hour]
+            table.touch(connection, unused, fingerprint, view, hour)
             return rows
 
         return [
             (key, dim, data)
             for key, dim, _, checksum, data in self._run(query)
-            if isinstance(data, bytes) and checksum in (None, _checksum(key, fingerprint, view, data))
+            if isinstance(data, bytes) and checksum in (None, table.checksum_of(key, fingerprint, view, data))
         ]
 
     def _put(self, items: Sequence[tuple[str, int, bytes]], fingerprint: str, view: int) -> None:
-        hour = _hour()
+        hour = table.this_hour()
         rows = [
-            (key, fingerprint, view, dim, hour, _checksum(key, fingerprint, view, data), data)
+            (key, fingerprint, view, dim, hour, table.checksum_of(key, fingerprint, view, data), data)
             for key, dim, data in items
         ]
 
         def insert(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
-                connection.executemany(_INSERT, rows)
-            _evict(connection, self.limit)
+            with table.transaction(connection):
+                connection.executemany(table.INSERT, rows)
+            table.evict(connection, self.limit)
 
         if rows:
             self._run(insert)
@@ -198,8 +173,8 @@ class FeatureStore:
         Raises:
             StoreError: The file cannot be used.
         """
-        rows = self._run_on_disk(lambda connection: connection.execute(_ENCODERS).fetchall())
-        return [EncoderUse(name, images, features, hour * _HOUR) for name, images, features, hour in rows]
+        found = self._run_on_disk(lambda connection: connection.execute(table.ENCODERS).fetchall())
+        return [EncoderUse(name, images, rows, hour * table.HOUR) for name, images, rows, hour in found]
 
     def prune(self, *, max_bytes: int | None = None, max_age: float | None = None) -> int:
         """Remove what was not used for longest, and give the space back; returns the number of features.
@@ -215,16 +190,16 @@ class FeatureStore:
         def work(connection: sqlite3.Connection) -> int:
             dropped = 0
             if max_age is not None:
-                oldest = math.floor((time.time() - max_age) / _HOUR)
+                oldest = math.floor((time.time() - max_age) / table.HOUR)
                 sql = "DELETE FROM features WHERE last_used < ?"
                 dropped += connection.execute(sql, (oldest,)).rowcount
-            _vacuum(connection)  # before sizes are compared: pages are seldom full
-            while max_bytes is not None and (rows := _count(connection)):
-                size = _bytes(connection)
+            table.vacuum(connection)  # before sizes are compared: pages are seldom full
+            while max_bytes is not None and (rows := table.count(connection)):
+                size = table.size_in_bytes(connection)
                 if size <= max_bytes:
                     break
-                dropped += _drop_oldest(connection, math.ceil(rows * (1 - max_bytes / size)))
-                _vacuum(connection)
+                dropped += table.drop_oldest(connection, math.ceil(rows * (1 - max_bytes / size)))
+                table.vacuum(connection)
             return dropped
 
         return self._run_on_disk(work)
@@ -238,9 +213,9 @@ class FeatureStore:
 
         def work(connection: sqlite3.Connection) -> int:
             where, values = ("", ()) if fingerprint is None else (" WHERE fingerprint = ?", (fingerprint,))
-            with _transaction(connection):
+            with table.transaction(connection):
                 dropped = connection.execute(f"DELETE FROM features{where}", values).rowcount
-            _vacuum(connection)
+            table.vacuum(connection)
             return dropped
 
         return self._run_on_disk(work)
@@ -291,7 +266,7 @@ class FeatureStore:
             except (sqlite3.DatabaseError, OSError) as error:
                 if self.path is None:
                     raise
-                if not (_is_damage(error) and self._move_aside(error)):
+                if not (table.is_damage(error) and self._move_aside(error)):
                     self._forget_disk(error)
             try:
                 return work(self._open())
@@ -324,7 +299,7 @@ class FeatureStore:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            _prepare(self._connection)
+            table.prepare(self._connection)
         return self._connection
 
     def _move_aside(self, error: Exception) -> bool:
@@ -376,150 +351,3 @@ def _bytes_or_none(limit: int | str | None) -> int | None:
         expected, fix = "a number of bytes above 0", 'Use such as "2GB", or "none" for no limit.'
         raise ParameterError(item, expected=expected, got=repr(limit), fix=fix)
     return limit
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-            raise  # Otherwise another process is switching it; SQLite does not wait here.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-    connection.execute(_CREATE)
-    if _columns(connection) == _FIRST_COLUMNS:
-        _migrate(connection)
-    # Whether it can be read and written is better known now than after an hour of encoding.
-    connection.execute(f"SELECT {_COLUMNS} FROM features LIMIT 1").fetchall()
-    connection.execute(_INDEX)
-    with _transaction(connection):
-        pass
-
-
-def _columns(connection: sqlite3.Connection) -> set[str]:
-    return {name for _, name, *_ in connection.execute("PRAGMA table_info(features)")}
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Add what the first files did not have, without a copy; their rows count as used now."""
-    with _transaction(connection):
-        if _columns(connection) == _FIRST_COLUMNS:  # and not migrated by another process meanwhile
-            added = f"last_used INTEGER NOT NULL DEFAULT {_hour()}"
-            connection.execute(f"ALTER TABLE features ADD COLUMN {added}")
-            connection.execute("ALTER TABLE features ADD COLUMN checksum INTEGER")
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _hour() -> int:
-    return math.floor(time.time() / _HOUR)
-
-
-def _parts(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
-    """Keys in parts that fit into a query, each with its condition on fingerprint, view and keys."""
-    for start in range(0, len(keys), _KEYS_PER_QUERY):
-        some = keys[start : start + _KEYS_PER_QUERY]
-        yield some, f"fingerprint = ? AND view = ? AND key IN ({','.join('?' * len(some))})"
-
-
-def _touch(
-    connection: sqlite3.Connection, keys: Sequence[str], fingerprint: str, view: int, hour: int
-) -> None:
-    """Note that rows are used; what prevents it, such as a full disk, does not prevent reading."""
-    if keys:
-        with contextlib.suppress(sqlite3.OperationalError), _transaction(connection):
-            for some, which in _parts(keys):
-                sql = f"UPDATE features SET last_used = ? WHERE {which}"
-                connection.execute(sql, (hour, fingerprint, view, *some))
-
-
-# ---- size ----
-
-
-def _bytes(connection: sqlite3.Connection) -> int:
-    """Size of the file once the log is written back to it."""
-    return _pragma(connection, "page_count") * _pragma(connection, "page_size")
-
-
-def _used_bytes(connection: sqlite3.Connection) -> int:
-    """Of these, what holds rows; the rest waits to be used again."""
-    pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
-    return pages * _pragma(connection, "page_size")
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return connection.execute(f"PRAGMA {name}").fetchone()[0]
-
-
-def _count(connection: sqlite3.Connection) -> int:
-    return connection.execute("SELECT COUNT(*) FROM features").fetchone()[0]
-
-
-def _on_disk(path: Path) -> int:
-    """Bytes of the file and of its companions while it is open."""
-    size = 0
-    for ending in ("", "-wal", "-shm"):
-        with contextlib.suppress(OSError):
-            size += os.stat(f"{path}{ending}").st_size
-    return size
-
-
-def _evict(connection: sqlite3.Connection, limit: int | None) -> None:
-    """Above the limit, remove what was not used for longest; what prevents it is tried again with a put."""
-    if limit is None or _used_bytes(connection) <= limit:
-        return
-    with contextlib.suppress(sqlite3.OperationalError):
-        with _transaction(connection):
-            while (used := _used_bytes(connection)) > _KEPT * limit and (rows := _count(connection)):
-                _drop_oldest(connection, max(1, rows // 64, int(rows * (1 - _KEPT * limit / used))))
-        if _bytes(connection) > _VACUUM_ABOVE * limit:
-            connection.execute("VACUUM")
-
-
-def _drop_oldest(connection: sqlite3.Connection, rows: int) -> int:
-    return connection.execute(_DROP_OLDEST, (rows,)).rowcount
-
-
-def _vacuum(connection: sqlite3.Connection) -> None:
-    """Give freed space back to the disk."""
-    connection.execute("VACUUM")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-# ---- rows ----
-
-
-def _is_damage(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and (code & 0xFF) in _DAMAGE
-
-
-def _encode(key: str, value: np.ndarray) -> bytes:
-    features = np.asarray(value)
-    if features.ndim != 1 or not features.size or not np.isfinite(features).all():
-        got = f"shape {features.shape}" if features.ndim != 1 or not features.size else "NaN or infinity"
-        fix = "This is a fault of the encoder: report it."
-        raise FeatureError(f"features of {key}", expected="a vector of finite numbers", got=got, fix=fix)
-    return features.astype(_DTYPE).tobytes()
-
-
-def _checksum(key: str, fingerprint: str, view: int, data: bytes) -> int:
-    """Of the data and of what they belong to."""
-    return zlib.crc32(data, zlib.crc32(f"{key}\0{fingerprint}\0{view}".encode("utf-8", "surrogatepass")))
-
-
-def _decode(dim: object, data: bytes) -> np.ndarray | None:
-    if not data or not isinstance(dim, int) or len(data) != dim * _DTYPE.itemsize:
-        return None
-    features = np.frombuffer(data, dtype=_DTYPE).astype(np.float32)
-    return features if np.isfinite(features).all() else None
