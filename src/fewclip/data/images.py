@@ -44,6 +44,7 @@ EXACT_RESIZE_PIXELS = 16_000_000
 _PLUGINS = ("Jpeg", "Png", "Gif", "Bmp", "Tiff", "WebP", "Ppm", "Mpo", "Avif")
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
 _END_OF_JPEG = b"\xff\xd9"
+_TAKE_WHAT_IS_THERE = " In Python, load_image(path, allow_truncated=True) takes what is there."
 _WARNINGS_LOCK = threading.Lock()
 
 
@@ -202,7 +203,8 @@ def _as_image_error(label: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # Damaged files make Pillow's decoders raise nearly everything there is.
         got = f"{type(error).__name__}: {escape(str(error))}"
-        raise ImageError(label, expected="an intact image", got=got, fix=RESAVE) from error
+        fix = RESAVE + (_TAKE_WHAT_IS_THERE if "truncated" in got else "")
+        raise ImageError(label, expected="an intact image", got=got, fix=fix) from error
 
 
 def _open(stream: IO[bytes], label: str) -> Image.Image:
