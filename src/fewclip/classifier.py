@@ -475,8 +475,11 @@ class FewShotClassifier(Updatable):
     def _left_out(self) -> LeftOutStudy:
         self._fitted()
         if self._study is None:
-            trained = hasattr(self.method_, "history_") or hasattr(self.method_, "members_")
-            self._study = study_left_out(self.method_, n_folds=2 if trained else N_FOLDS)
+            parts = (self.method_, *getattr(self.method_, "members_", ()))
+            trained = any(hasattr(part, "history_") for part in parts)
+            self._study = study_left_out(
+                self.method_, n_folds=2 if trained else N_FOLDS, progress=self.progress
+            )
         return self._study
 
     # ---- disk ----

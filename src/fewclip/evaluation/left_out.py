@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 from sklearn.base import clone
+from tqdm import tqdm
 
 from fewclip.errors import DataError
 from fewclip.evaluation._text import percent
@@ -84,7 +85,7 @@ class LeftOutStudy:
     probabilities: np.ndarray
 
 
-def study_left_out(method: FewShotMethod, *, n_folds: int = N_FOLDS) -> LeftOutStudy:
+def study_left_out(method: FewShotMethod, *, n_folds: int = N_FOLDS, progress: bool = False) -> LeftOutStudy:
     """Fits the method anew on 1, 2, 4, … images a class and asks it about others of its own.
 
     Every fold of the labelled images is left out in turn; the others are added class by class. The weight of
@@ -93,6 +94,7 @@ def study_left_out(method: FewShotMethod, *, n_folds: int = N_FOLDS) -> LeftOutS
     Args:
         method: A fitted method.
         n_folds: At most; a class of fewer images leaves one out at a time.
+        progress: Show a bar on stderr.
 
     Raises:
         DataError: No class has two images.
@@ -114,14 +116,14 @@ def study_left_out(method: FewShotMethod, *, n_folds: int = N_FOLDS) -> LeftOutS
     sizes = sorted({2**e for e in range(most.bit_length())} | {most})
     right = np.zeros((len(sizes), len(labels)))
     probabilities = np.full((len(labels), len(method.classes_)), np.nan)
-    for f in sorted(set(folds) - {-1}):
+    fits = [(f, row) for f in sorted(set(folds) - {-1}) for row in range(len(sizes))]
+    for f, row in tqdm(fits, desc="leave out", unit="fit", disable=not progress, delay=0.5):
         asked, pool = folds == f, np.flatnonzero(folds != f)
         order = pool[np.argsort(places[pool], kind="stable")]
-        for row, shots in enumerate(sizes):  # the last has all that remains
-            seen = [order[labels[order] == c][:shots] for c in np.unique(labels)]
-            fitted = refit(method, np.sort(np.concatenate(seen)))
-            probabilities[asked] = _columns(fitted, method, asked)
-            right[row, asked] = probabilities[asked].argmax(1) == labels[asked]
+        seen = [order[labels[order] == c][: sizes[row]] for c in np.unique(labels)]
+        fitted = refit(method, np.sort(np.concatenate(seen)))
+        probabilities[asked] = _columns(fitted, method, asked)  # the last fit has all that remains
+        right[row, asked] = probabilities[asked].argmax(1) == labels[asked]
     return LeftOutStudy(_curve(sizes, right[:, several], labels[several]), probabilities)
 
 
@@ -134,6 +136,8 @@ def refit(method: FewShotMethod, rows: np.ndarray) -> FewShotMethod:
     """
     fresh = cast(FewShotMethod, clone(method))
     fresh.set_params(**method.chosen_parameters(_KEPT))
+    if "verbose" in fresh.get_params(deep=False):
+        fresh.set_params(verbose=False)
     if fresh.selection in ("full", "fewshot"):  # there are no validation images here
         fresh.set_params(selection="auto")
     labels = method.classes_[method.support_labels_.cpu().numpy()[rows]]
