@@ -25,7 +25,7 @@ from fewclip.functional import (
     text_samples,
     timo_logits,
 )
-from fewclip.functional.gda import scatter
+from fewclip.functional.gda import gda_noise, scatter, shot_bias
 from fewclip.methods import GDA, TIMO, TIMOS, ProKeR, SSText
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,6 +73,43 @@ def test_gda_is_its_formula(d, shots, tau):
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=2e-3)
         by_alpha = GDA(task.T, alpha=0.3, logit_scale=50.0).fit(task.X, task.y)
         np.testing.assert_allclose(by_alpha.predict_logits(task.Xq), expected, rtol=1e-4, atol=2e-3)
+
+
+def test_noise_and_bias_of_unequal_shots_by_a_naive_transcription():
+    task = make_task((5, 2, 1, 4))
+    _, X, y, _ = tensors(task)
+    rows, labels = X.double().numpy(), y.numpy()
+    means = np.stack([rows[labels == c].mean(0) for c in range(4)])
+    Y = rows - means[labels]
+    W = Y.T @ Y
+    P = X.shape[1] * np.linalg.inv(W + np.trace(W) / (len(X) - 1) * np.eye(X.shape[1]))
+    noise = sum(row @ P @ row for row in Y) / (len(X) - 4)
+    assert gda_noise(X, y, 4) == pytest.approx(noise, rel=1e-6)
+    k = np.array([5, 2, 1, 4])
+    expected = 0.5 * noise * (1 / k - (1 / k).mean())
+    np.testing.assert_allclose(shot_bias(noise, torch.as_tensor(k)), expected, rtol=1e-9)
+    assert shot_bias(noise, torch.tensor([3, 3, 0])).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_means_of_few_images_have_no_less_chance():
+    share, scores = [], []
+    for seed in range(12):
+        task = make_task((12, 2) * 5, d=32, noise=1.5, text_noise=3.0, n_queries=200, seed=seed)
+        for balanced in (True, False):
+            clf = GDA(task.T, class_balance=balanced, safe=False).fit(task.X, task.y)
+            predicted = clf.predict(task.Xq)
+            share.append((predicted % 2 == 1).mean())
+            scores.append((predicted == task.yq).mean())
+    corrected, published = np.reshape(share, (-1, 2)).mean(0)
+    assert published < corrected < 0.6
+    better, bare = np.reshape(scores, (-1, 2)).mean(0)
+    assert better > bare
+
+
+def test_where_alpha_is_given_scores_are_the_papers():
+    task = make_task((12, 2, 5))
+    clfs = [GDA(task.T, alpha=0.3, class_balance=balanced).fit(task.X, task.y) for balanced in (True, False)]
+    np.testing.assert_array_equal(*(clf.predict_logits(task.Xq) for clf in clfs))
 
 
 def test_many_rows_give_the_same_gda(monkeypatch):

@@ -15,7 +15,7 @@ from fewclip.functional.calibration import (
 from fewclip.functional.calip import calip_logits
 from fewclip.functional.channel_evidence import affinity_by_channel
 from fewclip.functional.clip_adapter import clip_adapter_features, clip_adapter_logits
-from fewclip.functional.gda import GDAHead, gda_head, gda_logits
+from fewclip.functional.gda import GDAHead, gda_head, gda_logits, gda_noise, shot_bias
 from fewclip.functional.gda_left_out import gda_left_out
 from fewclip.functional.leave_one_out import (
     balance_factors,
@@ -82,6 +82,7 @@ __all__ = [
     "gda_head",
     "gda_left_out",
     "gda_logits",
+    "gda_noise",
     "guided_text",
     "held_to_range",
     "inter_class_similarity",
@@ -99,6 +100,7 @@ __all__ = [
     "prompt_matches",
     "refine_channels",
     "refinement_criterion",
+    "shot_bias",
     "shots_per_class",
     "spread",
     "ss_text_logits",

@@ -109,6 +109,14 @@ def gda_head(
     Reference: Wang et al. 2024, arXiv:2402.04087, equations 4–8 (τ = 0).
     """
     means, counts = class_means(features, labels, n_classes)
+    apply = _precision_of(features, labels, means, text_features, text_scatter)
+    weights = apply(means) * (counts > 0)[:, None]
+    return GDAHead(weights, -0.5 * (weights * means).sum(1))
+
+
+def _precision_of(
+    features: Tensor, labels: Tensor, means: Tensor, text_features: Tensor | None, text_scatter: float
+) -> Callable[[Tensor], Tensor]:
     exact = features if len(features) >= _MANY_ROWS else features.double()
     deviations = exact - means.to(exact)[labels]
     if text_features is not None:
@@ -117,8 +125,43 @@ def gda_head(
         if text_scatter:
             gaps = text_gaps(features, labels, text_features)
             deviations = torch.cat([deviations, text_scatter**0.5 * gaps.to(deviations)])
-    weights = precision(deviations, len(features))(means) * (counts > 0)[:, None]
-    return GDAHead(weights, -0.5 * (weights * means).sum(1))
+    return precision(deviations, len(features))
+
+
+def gda_noise(
+    features: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    *,
+    text_features: Tensor | None = None,
+    text_scatter: float = 0.0,
+) -> float:
+    """tr(P Σ): (x − μ_y) P (x − μ_y)ᵀ summed over rows, by m − c; arguments as in ``gda_head``.
+
+    By a k-th part of it the mean of k images makes μ P μᵀ too large; see ``shot_bias``.
+    """
+    means, counts = class_means(features, labels, n_classes)
+    freedom = len(features) - int((counts > 0).sum())
+    if freedom < 1:
+        return 0.0
+    apply = _precision_of(features, labels, means, text_features, text_scatter)
+    Y = features.double() - means[labels]
+    return float((apply(Y) * Y).sum()) / freedom
+
+
+def shot_bias(noise: float, images: Tensor) -> Tensor:
+    """What the scores of classes with few images lack beside those with many, (c,); 0 where all have as many.
+
+    E[μ̂ P μ̂ᵀ] = μ P μᵀ + tr(P Σ)/k for the mean μ̂ of k images: −½ μ̂ P μ̂ᵀ pushes a class down, the more the
+    fewer its images. Only differences between classes count, so the mean over classes is taken off.
+
+    Args:
+        noise: tr(P Σ), as ``gda_noise`` gives it.
+        images: Images of each class, k, (c,); those without are left at 0.
+    """
+    present = images > 0
+    inverse = torch.where(present, 1.0 / images.clamp(min=1).double(), 0.0)
+    return 0.5 * noise * torch.where(present, inverse - inverse.sum() / present.sum().clamp(min=1), 0.0)
 
 
 def text_gaps(features: Tensor, labels: Tensor, text_features: Tensor) -> Tensor:

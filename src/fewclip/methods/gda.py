@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fewclip.functional import GDAHead, gda_head, gda_left_out
+from fewclip.functional import GDAHead, gda_head, gda_left_out, gda_noise, shot_bias
 from fewclip.methods.closed_form import LeftOutScores, ScoreMethod, Solver, on_channels
 from fewclip.methods.parameters import is_auto, one_or
 from fewclip.methods.support import Support
@@ -37,7 +37,9 @@ class GDA(ScoreMethod):
 
     Differs from the published code: a Cholesky factor instead of a pseudo-inverse, of the smaller of m × m
     and d × d; where no class has two different rows, which leaves W = 0, the deviations x − T_y stand in;
-    α is never chosen on the test set.
+    α is never chosen on the test set. With ``class_balance``, and where α is chosen, classes of few images
+    are not pushed down beside those of many by what the noise of their means adds to μ P μ
+    (``functional.shot_bias``).
 
     Reference: Wang et al. 2024, arXiv:2402.04087, equations 4–9.
     """
@@ -71,7 +73,9 @@ class GDA(ScoreMethod):
 
     def _solver(self, support: Support, text: Tensor | None, channels: Tensor | None) -> Solver:
         text = None if text is None else on_channels(text, channels)
-        return _Solver(on_channels(support.features, channels), support.labels, support.n_classes, text)
+        published = not self.class_balance or not is_auto(self.alpha)
+        even = published or len(support.shots[support.shots > 0].unique()) == 1
+        return _Solver(support, on_channels(support.features, channels), text, even)
 
     def _adopt(self, scores: GDAHead) -> None:
         like = self.support_features_
@@ -88,18 +92,49 @@ class GDA(ScoreMethod):
         return {"text_scatter": one_or(self.text_scatter, (0.0,))[0]}
 
 
-@dataclass(frozen=True)
 class _Solver:
-    features: Tensor
-    labels: Tensor
-    n_classes: int
-    text: Tensor | None
+    """The closed form of rows ``features`` (of some channels) of labelled images.
+
+    Args:
+        support: The images.
+        features: Their rows, (r, q).
+        text: T, (c, q).
+        even: Whether classes need no correction for their number of images.
+    """
+
+    def __init__(self, support: Support, features: Tensor, text: Tensor | None, even: bool) -> None:
+        self.support, self.features, self.text, self.even = support, features, text, even
+        self._noise: dict[float, float] = {}
 
     def scores(self, setting: Setting) -> GDAHead:
-        return gda_head(self.features, self.labels, self.n_classes, **self._text(setting))
+        head = gda_head(*self._rows, **self._text(setting))
+        return GDAHead(head.weights, head.bias + self._bias(setting, self.support.shots))
 
     def left_out(self, setting: Setting, parts: list[Tensor], *, alone: bool = False) -> LeftOutScores:
-        return gda_left_out(self.features, self.labels, self.n_classes, parts, **self._text(setting))
+        left_out = gda_left_out(*self._rows, parts, **self._text(setting))
+        if self.even:
+            return left_out
+        return [
+            (scores + self._bias(setting, self._shots_without(part)).to(scores), present)
+            for part, (scores, present) in zip(parts, left_out, strict=True)
+        ]
+
+    def _bias(self, setting: Setting, shots: Tensor) -> Tensor:
+        """What scores of classes with few images lack, by the noise of all images."""
+        tau = setting["text_scatter"]
+        if self.even:
+            return torch.zeros(len(shots), dtype=torch.float64, device=shots.device)
+        if tau not in self._noise:
+            self._noise[tau] = gda_noise(*self._rows, **self._text(setting))
+        return shot_bias(self._noise[tau], shots)
+
+    def _shots_without(self, part: Tensor) -> Tensor:
+        gone = self.support.images[part].unique()
+        return self.support.shots - self.support.key_labels[gone].bincount(minlength=self.support.n_classes)
+
+    @property
+    def _rows(self) -> tuple[Tensor, Tensor, int]:
+        return self.features, self.support.labels, self.support.n_classes
 
     def _text(self, setting: Setting) -> dict[str, Any]:
         return {"text_features": self.text, "text_scatter": setting["text_scatter"]}
