@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SEEDS = (0, 1, 2, secrets.randbelow(2**31))
 CACHE, TRAINED = (
     ("tip-adapter", "tip-x", "ape"),
-    ("clip-adapter", "tip-adapter-f", "ape-t", "gda", "proker", "timo"),
+    ("clip-adapter", "tip-adapter-f", "ape-t", "gda", "proker", "timo", "auto"),
 )
 LINEAR = ("clap", "linear-adapter")
 
