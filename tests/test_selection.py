@@ -18,7 +18,7 @@ from reference.tasks import make_task
 from fewclip.errors import ParameterError
 from fewclip.evaluation.stress import made_up_task
 from fewclip.methods import APE, METHODS, TipAdapter, ZeroShot
-from fewclip.selection import CAUTIOUS, default_strength
+from fewclip.selection import CAUTIOUS, Judge, default_strength
 from fewclip.selection.likelihood import standard_errors, weakest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -624,6 +624,20 @@ def test_what_was_tried_can_be_plotted():
     assert chosen.plot(axes) is axes
     with pytest.raises(ParameterError, match="tried none"):
         APE(task.T, selection="none").fit(task.X, task.y).selection_.plot()
+
+
+def test_folds_take_few_of_few_images():
+    def folds(n_classes, shots):
+        labels = torch.arange(n_classes).repeat_interleave(shots)
+        images = torch.arange(len(labels))
+        base = torch.randn(len(labels), n_classes, generator=torch.Generator().manual_seed(0))
+        return Judge(base, lambda _: base, labels, images, torch.ones(len(labels))).folds()
+
+    assert folds(2, 4).bincount().tolist() == [1] * 8
+    assert folds(10, 4).bincount().tolist() == [2] * 20
+    many = folds(150, 4)
+    assert many.bincount().tolist() == [150] * 4
+    assert all(len(set(many[4 * c : 4 * c + 4].tolist())) == 4 for c in range(150))
 
 
 def test_importing_the_methods_needs_no_matplotlib():

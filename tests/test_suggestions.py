@@ -51,7 +51,7 @@ def test_a_class_without_labels_is_asked_for_first(tmp_path):
     assert len({item.name for item in found}) == 4
     assert any(12 <= int(item.name) < 18 for item in found[:2])
     assert all(int(item.name) < 18 for item in clf.suggest(pool, 99, names=names))
-    with pytest.raises(DataError, match="readable images without a label"):
+    with pytest.raises(DataError, match="not labelled yet"):
         clf.suggest(images, 2)
 
 

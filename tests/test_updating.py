@@ -183,6 +183,16 @@ def test_settings_that_were_chosen_on_validation_images(few, tmp_path):
     assert clf.method_.selection_.labels_used == 9
 
 
+def test_a_changed_classifier_says_that_its_calibration_images_no_longer_count(few, tmp_path):
+    clf = classifier().fit(few)
+    clf.calibrate(draw_folder(tmp_path / "other", n=6, first=70))
+    assert "calibration images" in clf.method_.promise()
+    with pytest.warns(UserWarning, match="no longer rest on the images of calibrate"):
+        clf.update(draw_folder(tmp_path / "more", n=1, first=80))
+    assert "calibration images" not in clf.method_.promise()
+    assert clf.summary_.scores == clf.method_.calibration_note()
+
+
 def test_an_adapter_without_features_says_so(few, tmp_path):
     clf = classifier().fit(few)
     clf.save_pretrained(tmp_path / "a.adapter")

@@ -417,7 +417,10 @@ class FewShotClassifier(Updatable):
             start += len(encoded.keys)
         if not kept:
             raise DataError(
-                "the pool", expected="readable images without a label", got="none", fix="Check the path."
+                "the pool",
+                expected="readable images that are not labelled yet",
+                got="none",
+                fix="Name a folder of other images; those that it was fitted on are left out.",
             )
         pool, p = np.concatenate(features), np.concatenate(rows)
         return suggest(adapter.method, pool, p, kept, n)

@@ -290,6 +290,7 @@ def refitted(
     counts = Counter(image.label for image in now.support)
     summary = replace(
         adapter.summary,
+        scores=method.calibration_note(),
         shots={label: counts[label] for label in now.classes},
         selection=method.selection_,
         n_encoded=n_encoded,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -138,6 +139,11 @@ class Updatable:
             {} if val is None
             else self._validation(val, self.encoder_, adapter.method, known, skip_unreadable)
         )  # fmt: skip
+        if getattr(adapter.method, "held_out_kind_", "") == "calibration":
+            warnings.warn(
+                "guarantees no longer rest on the images of calibrate; call it again with them",
+                stacklevel=3,
+            )
         changed = refitted(adapter, now, validation=validation, n_encoded=n_encoded, skipped=skipped)
         summary = replace(changed.summary, seconds=time.perf_counter() - start)
         self._take(replace(changed, summary=summary), self.encoder_)

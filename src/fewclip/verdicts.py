@@ -11,6 +11,7 @@ import numpy as np
 
 from fewclip.errors import ParameterError
 from fewclip.methods import FewShotMethod
+from fewclip.methods.trust import UNKNOWN, UNSURE
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ class Doubts:
     def columns(self) -> tuple[str, ...]:
         """Names of what it adds to a row of predictions."""
         return ("set",) * (self.coverage is not None) + ("guess",) * self.replaces
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What may stand in place of a class: "unknown", "unsure"."""
+        asked = ((UNKNOWN, self.unknown), (UNSURE, self.answer_only))
+        return tuple(word for word, value in asked if value is not None)
 
     @property
     def replaces(self) -> bool:

@@ -335,6 +335,14 @@ def test_an_interrupt_says_what_is_kept(adapter, new, monkeypatch, tmp_path):
 # ---- evaluate and explain ----
 
 
+def test_predict_counts_what_it_withholds(adapter, new, tmp_path):
+    ran = fewclip("predict", adapter, new, "-o", tmp_path / "rows.csv", "--unknown", "auto", "--keep", "0.5")
+    assert ran.code == 0
+    rows = (tmp_path / "rows.csv").read_text(encoding="utf-8")
+    assert f"unknown   {rows.count('unknown,')} of 6" in ran.err
+    assert "unsure" not in ran.err
+
+
 def test_fit_reports_on_the_labelled_images(photos, tmp_path):
     ran = fewclip("fit", photos, "-o", tmp_path / "a.adapter", "--report", tmp_path / "report")
     assert ran.code == 0

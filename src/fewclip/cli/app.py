@@ -43,7 +43,10 @@ from fewclip.cli.options import (
 from fewclip.cli.suggest import suggest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fewclip.evaluation import Comparison
+    from fewclip.predictions import Prediction
 
 app = typer.Typer(
     name="fewclip",
@@ -178,6 +181,7 @@ def predict(
 ) -> None:
     """Classify images: one row each, in order; unreadable ones get an error in theirs (exit code 3)."""
     import dataclasses
+    from collections import Counter
 
     from fewclip.data import NamedSource, display_path, find_images, is_features, is_listed, named_sources
     from fewclip.predictions import check_target, write_predictions
@@ -200,15 +204,20 @@ def predict(
     )  # fmt: skip
     doubts.check(classifier.method_, test_views=test_views)
     names = iter(found)
-    rows = (
-        dataclasses.replace(row, name=next(names).name)
-        for row in classifier.classify([image.source for image in found], top=top, **vars(doubts))
-    )
-    written = write_predictions(rows, output, top=top, columns=doubts.columns, as_json=as_json)
+    withheld: Counter[str] = Counter()  # "unknown" and "unsure"
+
+    def named() -> Iterator[Prediction]:
+        for row in classifier.classify([image.source for image in found], top=top, **vars(doubts)):
+            withheld.update([row.extra["label"]] if "label" in row.extra and row.error is None else [])
+            yield dataclasses.replace(row, name=next(names).name)
+
+    written = write_predictions(named(), output, top=top, columns=doubts.columns, as_json=as_json)
     if not quiet:
         where = output or "stdout"
         done = written.rows - written.errors
         say(f"{done} of {written.rows} images classified, {written.errors} unreadable; rows are in {where}")
+        for word in doubts.words:
+            say(f"{word:<9} {withheld[word]} of {done}")
         if promise := doubts.promise(classifier.method_):
             say(f"promise   {promise}")
         if ignored:

@@ -111,9 +111,12 @@ def _weights(trials: Sequence[Trial]) -> tuple[list[float], str]:
     best = int(right.sum(0).argmax())
     behind = [standard_errors(right[:, best] - right[:, i], weights) for i in range(len(trials))]
     kept = [i for i, errors in enumerate(behind) if errors <= CAUTION]
-    why = f"On {len(weights)} images not learnt {trials[best].name} is right most often"
-    if len(kept) > 1:
-        others = ", ".join(trials[i].name for i in kept if i != best)
+    counts = right.sum(0)
+    leaders = [i for i in kept if bool(torch.isclose(counts[i], counts[best]))]
+    others = ", ".join(trials[i].name for i in kept if i not in leaders)
+    why = f"On {len(weights)} images not learnt {' and '.join(trials[i].name for i in leaders)} "
+    why += "is right most often" if len(leaders) == 1 else "are right most often"
+    if others:
         why += f", not clearly more often than {others}"
     out = [trial.name for i, trial in enumerate(trials) if i not in kept]
     why += f"; clearly worse: {', '.join(out)}." if out else "."

@@ -186,7 +186,10 @@ class Doubting:
         if judged is None or not len(judged):
             return "not calibrated, as no labelled image could be left out"
         n_images = len(judged)
-        return f"calibrated on {n_images} images that were not learnt (temperature {self.temperature_:.2f})"
+        return (
+            f"calibrated on {n_images} images that were not learnt, for images like them "
+            f"(temperature {self.temperature_:.2f})"
+        )
 
     # ---- answers ----
 
