@@ -89,8 +89,11 @@ class Summary:
             rows.insert(2, ("names", self._names()))
         if self.skipped:
             reasons = Counter(reason for _, reason in self.skipped)
-            text = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
-            rows.append(("skipped", f"{len(self.skipped)} files: {text} (first: {self.skipped[0][0]})"))
+            first = {reason: name for name, reason in reversed(self.skipped)}
+            text = "; ".join(
+                f"{count} × {reason} (first: {first[reason]})" for reason, count in reasons.most_common(3)
+            )
+            rows.append(("skipped", f"{len(self.skipped)} files: {text}"))
         return rows
 
     def __str__(self) -> str:

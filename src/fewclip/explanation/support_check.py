@@ -103,9 +103,9 @@ class SupportCheck:
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.suspects)} of {self.n_judged} judged labelled images may have a wrong label, "
-            f"{len(self.twins)} pairs look nearly the same, "
-            f"{len(self.outliers)} images are unlike their class."
+            f"Of {self.n_judged} judged labelled images, labels that may be wrong: {len(self.suspects)}; "
+            f"pairs that look nearly the same: {len(self.twins)}; images unlike their class: "
+            f"{len(self.outliers)}."
         ]
         lines += [
             f"  {entry.image.name}: labelled {escape(str(entry.image.label))}, looks like "
