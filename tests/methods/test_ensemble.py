@@ -152,6 +152,16 @@ def test_auto_respects_the_noise_of_few_labels():
     assert standard_errors(alike, torch.ones(4, dtype=torch.float64)) < CAUTION  # one of four images
 
 
+def test_a_mean_of_calibrated_opinions_is_never_made_surer():
+    for seed in range(4):
+        task = make_task((6,) * 5, noise=0.4, text_noise=0.8, seed=seed)  # easy: more certainty would pay
+        clf = fitted(task=task, methods=("tip-adapter", "gda"))
+        assert clf.temperature_ >= 1
+        parts = [m.predict_proba(task.Xq) for m in clf.members_]
+        if clf.temperature_ == 1:
+            np.testing.assert_allclose(clf.predict_proba(task.Xq), np.mean(parts, 0), atol=1e-5)
+
+
 def test_one_member_alone_is_estimated_as_it_estimates_itself():
     one, alone = fitted(methods=("tip-adapter",)).selection_, fitted(kind=TipAdapter).selection_
     assert one.estimate.accuracy == pytest.approx(alone.estimate.accuracy, abs=1e-6)

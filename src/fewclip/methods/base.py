@@ -87,6 +87,8 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
     evenness_: float = 0.0
     spread_: float = 1.0
 
+    _least_temperature: ClassVar[float] = 0.0
+    """Scores that ask for a smaller temperature stay as they are."""
     uses_tokens: ClassVar[bool] = False
     """Whether ``X`` may hold spatial tokens, (n, 1 + L, d)."""
 
@@ -210,6 +212,8 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
             return None
         if self.calibration == "auto":
             found = fitted_calibration(held_out)
+            if found.temperature < self._least_temperature:
+                found = Calibration()
             self.temperature_, self.evenness_, self.spread_ = found.temperature, found.evenness, found.spread
         held_out = dataclasses.replace(held_out, logits=self._calibration().scaled(held_out.logits.detach()))
         rows = one_row_an_image(held_out, support.shots)
