@@ -233,7 +233,7 @@ class FewShotClassifier(Updatable):
         Args:
             sources: The images.
             task: What the progress bar says.
-            bare: Give (r, 2, c), calibrated and not.
+            bare: Give (r, 2, c), before and after calibration.
         """
         step = _TOKEN_CHUNK if with_tokens(self.method_, self.encoder_) else _CHUNK
         with tqdm(total=len(sources), desc=task, unit="image", disable=not self.progress, delay=0.5) as bar:
@@ -247,8 +247,9 @@ class FewShotClassifier(Updatable):
         shape = (2, len(self.classes_)) if bare else (len(self.classes_),)
         if not len(features):
             return np.empty((0, *shape))
-        rows = self.method_.predict_proba(features)
-        return np.stack([rows, self.method_.bare_proba(features)], axis=1) if bare else rows
+        if bare:
+            return np.stack(self.method_.proba_before_and_after(features), axis=1)
+        return self.method_.predict_proba(features)
 
     # ---- predict ----
 

@@ -197,8 +197,8 @@ def measure(
     """The evaluation of classified images, without those that the classifier was fitted on.
 
     Args:
-        chunks: Some images at a time, in order: what the encoder made of them, and probabilities, calibrated
-            and bare, (r, 2, c).
+        chunks: Some images at a time, in order: what the encoder made of them, and probabilities before
+            and after calibration, (r, 2, c).
         data: The images with their labels.
         classes: The labels of the columns, (c,).
         seen: sha256 of the images that the classifier was fitted on.
@@ -233,8 +233,8 @@ def measure(
         )
     return Evaluation.from_predictions(
         np.array(data.labels)[read[unseen]],
-        probabilities[unseen, 0],
+        probabilities[unseen, 1],
         classes,
-        bare=probabilities[unseen, 1],
+        bare=probabilities[unseen, 0],
         names=[data.names[i] for i in read[unseen]],
     )

@@ -72,7 +72,7 @@ class Doubts:
     @property
     def replaces(self) -> bool:
         """Whether labels may become "unknown" or "unsure"."""
-        return self.unknown is not None or self.answer_only is not None
+        return bool(self.words)
 
     def check(self, method: FewShotMethod, *, test_views: int = 1) -> None:
         """Raises what ``of`` would raise, and ParameterError beside views; before hours of encoding."""

@@ -208,7 +208,8 @@ def predict(
 
     def named() -> Iterator[Prediction]:
         for row in classifier.classify([image.source for image in found], top=top, **vars(doubts)):
-            withheld.update([row.extra["label"]] if "label" in row.extra and row.error is None else [])
+            if word := row.extra.get("label"):
+                withheld[word] += 1
             yield dataclasses.replace(row, name=next(names).name)
 
     written = write_predictions(named(), output, top=top, columns=doubts.columns, as_json=as_json)

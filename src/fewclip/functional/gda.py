@@ -159,9 +159,13 @@ def shot_bias(noise: float, images: Tensor) -> Tensor:
         noise: tr(P Σ), as ``gda_noise`` gives it.
         images: Images of each class, k, (c,); those without are left at 0.
     """
-    present = images > 0
-    inverse = torch.where(present, 1.0 / images.clamp(min=1).double(), 0.0)
+    present, inverse = images > 0, inverted(images.double())
     return 0.5 * noise * torch.where(present, inverse - inverse.sum() / present.sum().clamp(min=1), 0.0)
+
+
+def inverted(counts: Tensor) -> Tensor:
+    """1/n, and 0 for none."""
+    return torch.where(counts > 0, 1 / counts.clamp(min=1), 0)
 
 
 def text_gaps(features: Tensor, labels: Tensor, text_features: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewclip.functional.gda import class_means, is_nothing, ridge_of, scatter, text_gaps
+from fewclip.functional.gda import class_means, inverted, is_nothing, ridge_of, scatter, text_gaps
 
 _FEW = 24  # parts; an eigendecomposition costs as much as some 27 Cholesky factors
 _SAFELY_LEFT = 1e-6  # share of the scatter below which what is left is no more than rounding
@@ -68,11 +68,11 @@ class _Rows:
         counts = self.counts - torch.bincount(labels, minlength=len(self.counts))
         present, Y = counts > 0, self.deviations[part]
         sums = torch.zeros_like(self.means).index_add_(0, labels, Y)
-        squares = self.squares - float(Y.square().sum() + sums.square().sum(1) @ _inverted(counts))
+        squares = self.squares - float(Y.square().sum() + sums.square().sum(1) @ inverted(counts))
         inverse = self._inverse(part, squares, m)
         rows, means = inverse.of.rows[part], inverse.of.means
         shift = torch.zeros_like(means).index_add_(0, labels, rows - means[labels])
-        means = (means - shift * _inverted(counts)[:, None]) * present[:, None]
+        means = (means - shift * inverted(counts)[:, None]) * present[:, None]
         scores = (inverse(rows, means) - 0.5 * inverse.diagonal(means)) * present
         return scores.to(self.features), present
 
@@ -207,8 +207,3 @@ def _inverse_weights(labels: Tensor, counts: Tensor) -> Tensor:
     left = counts > torch.bincount(labels, minlength=len(counts))
     alike = (labels[:, None] == labels) & left[labels]
     return torch.eye(len(labels), dtype=counts.dtype, device=counts.device) - alike / counts[labels]
-
-
-def _inverted(counts: Tensor) -> Tensor:
-    """1/n, and 0 for none."""
-    return torch.where(counts > 0, 1 / counts.clamp(min=1), 0)

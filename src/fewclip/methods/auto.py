@@ -108,10 +108,10 @@ def _weights(trials: Sequence[Trial]) -> tuple[list[float], str]:
         return [1 / len(trials)] * len(trials), "Nothing can be held out to compare them: equal weights."
     weights = judged[0].weights.double()
     right = torch.stack([weights * (part.logits.argmax(1) == part.labels) for part in judged], dim=1)
-    best = int(right.sum(0).argmax())
+    counts = right.sum(0)
+    best = int(counts.argmax())
     behind = [standard_errors(right[:, best] - right[:, i], weights) for i in range(len(trials))]
     kept = [i for i, errors in enumerate(behind) if errors <= CAUTION]
-    counts = right.sum(0)
     leaders = [i for i in kept if bool(torch.isclose(counts[i], counts[best]))]
     others = ", ".join(trials[i].name for i in kept if i not in leaders)
     why = f"On {len(weights)} images not learnt {' and '.join(trials[i].name for i in leaders)} "

@@ -278,14 +278,17 @@ class FewShotMethod(Doubting, ClassifierMixin, BaseEstimator, ABC):
 
     def predict_proba(self, X: ArrayLike | Tensor) -> np.ndarray:
         """Probabilities, (n, c): softmax of the calibrated logits; see ``calibration``."""
+        return self._proba_of(torch.as_tensor(self.predict_logits(X)).double(), X)
+
+    def proba_before_and_after(self, X: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities without calibration, the softmax of ``predict_logits``, and with it, (n, c) each."""
         logits = torch.as_tensor(self.predict_logits(X)).double()
+        return torch.softmax(logits, dim=1).numpy(), self._proba_of(logits, X)
+
+    def _proba_of(self, logits: Tensor, X: ArrayLike | Tensor) -> np.ndarray:
         if self.calibration == "sals":
             logits = held_to_range(logits, *self._text_range(self._checked_queries(X)))
         return torch.softmax(self._calibration().scaled(logits), dim=1).numpy()
-
-    def bare_proba(self, X: ArrayLike | Tensor) -> np.ndarray:
-        """Probabilities without calibration, (n, c): the softmax of ``predict_logits``."""
-        return torch.softmax(torch.as_tensor(self.predict_logits(X)).double(), dim=1).numpy()
 
     def _calibration(self) -> Calibration:
         if self.calibration != "auto":
