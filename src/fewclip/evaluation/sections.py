@@ -152,7 +152,10 @@ def examples_section(examples: Sequence[Example]) -> Section:
     Raises:
         ImageError: The picture of an example cannot be decoded.
     """
-    hint = "Each picture with its most probable classes, and below it labelled images that speak for it."
+    hint = (
+        "Each picture with its most probable classes, and below it the labelled images that counted most, "
+        "or the most similar ones."
+    )
     view = {"examples": [example_view(example) for example in examples]}
     return Section("examples", "Examples", hint, "examples", view)
 
@@ -164,8 +167,8 @@ def mistakes_section(examples: Sequence[Example]) -> Section:
         ImageError: The picture of an example cannot be decoded.
     """
     hint = (
-        "Wrong, and sure of it. Below each picture labelled images that speak for the answer: a wrong label "
-        "or a misleading photo among them is the first thing to look for."
+        "Wrong, and sure of it. Below each picture the labelled images that counted most, or the most "
+        "similar ones: a wrong label or a misleading photo among them is the first thing to look for."
     )
     view = {"examples": [example_view(example) for example in examples]}
     return Section("mistakes", "Worst mistakes", hint, "examples", view)
